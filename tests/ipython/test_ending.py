@@ -14,7 +14,7 @@ from runtimed import Cell, Session
 from runtimed.ids import CellId
 from tests.conftest import wait_until
 from tests.ipython.conftest import last_stdout
-from tests.ipython.test_in_a_kernel import start
+from tests.ipython.test_in_a_kernel import TIMEOUT, Frontend, start
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +74,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("notebook")
 
 
+@pytest.fixture(scope="module")
+def notebook(world: Path, folder: Path) -> Iterator[Frontend]:
+    """A notebook for the tests that leave it with a kernel, a new one perhaps."""
+    frontend = start(folder)
+    yield frontend
+    frontend.close()
+
+
+@pytest.fixture
+def lasting(notebook: Frontend) -> Frontend:
+    """That notebook, whose kernel has the extension."""
+    notebook.client.wait_for_ready(TIMEOUT)
+    notebook.run("%load_ext runtimed")
+    return notebook
+
+
 def restart(manager: KernelManager) -> None:
     manager.restart_kernel()
 
@@ -98,22 +114,33 @@ def hang_up(manager: KernelManager) -> None:
     manager.signal_kernel(signal.SIGHUP)
 
 
-@pytest.mark.parametrize("end", [restart, restart_now, shut_down, kill, terminate, hang_up])
-def test_the_end_of_the_notebook_s_kernel_leaves_the_running_cell_alone(
-    job: Job, folder: Path, end: Callable[[KernelManager], None]
-) -> None:
-    frontend = start(folder)
+def check_the_end_leaves_it_alone(job: Job, frontend: Frontend, end: Callable[[KernelManager], None]) -> None:
     frontend.send(f"%%runtimed work\n{job.code}")
     job.wait_until_it_runs()
     peers = job.session.status().peers
     end(frontend.manager)
     wait_until(lambda: job.session.status().peers == peers - 1, "the kernel is still there")
     job.check_it_runs_on()
+
+
+@pytest.mark.parametrize("end", [restart, restart_now])
+def test_a_restart_of_the_notebook_s_kernel_leaves_the_running_cell_alone(
+    job: Job, lasting: Frontend, end: Callable[[KernelManager], None]
+) -> None:
+    check_the_end_leaves_it_alone(job, lasting, end)
+
+
+@pytest.mark.parametrize("end", [shut_down, kill, terminate, hang_up])
+def test_the_end_of_the_notebook_s_kernel_leaves_the_running_cell_alone(
+    job: Job, folder: Path, end: Callable[[KernelManager], None]
+) -> None:
+    frontend = start(folder)
+    check_the_end_leaves_it_alone(job, frontend, end)
     frontend.close()
 
 
-def test_a_restart_leaves_cells_that_wait_in_their_queue(job: Job, folder: Path) -> None:
-    frontend = start(folder)
+def test_a_restart_leaves_cells_that_wait_in_their_queue(job: Job, lasting: Frontend) -> None:
+    frontend = lasting
     frontend.run(f"%%runtimed work --no-wait\n{job.code}", "first")
     job.wait_until_it_runs()
     ids = job.session.get_cell_ids()
@@ -127,11 +154,10 @@ def test_a_restart_leaves_cells_that_wait_in_their_queue(job: Job, folder: Path)
     cells = [job.session.get_cell(CellId(cell_id)) for cell_id in job.session.get_cell_ids()[len(ids) - 1 :]]
     results = [job.session.wait(str(cell and cell.execution_id)) for cell in cells]
     assert [result.stdout for result in results] == ["begun\nwhole\n", "second\n", "third\n"]
-    frontend.close()
 
 
-def test_a_restart_at_a_question_answers_nothing(work: Session, folder: Path) -> None:
-    frontend = start(folder)
+def test_a_restart_at_a_question_answers_nothing(work: Session, lasting: Frontend) -> None:
+    frontend = lasting
     frontend.send("%%runtimed work\nprint('<' + input('? ') + '>')", stdin=True)
     frontend.client.get_stdin_msg(timeout=30)
     peers = work.status().peers
@@ -141,18 +167,17 @@ def test_a_restart_at_a_question_answers_nothing(work: Session, folder: Path) ->
     assert cell.outputs == (), "nobody answered"
     work.interrupt()
     assert not work.wait(str(cell.execution_id)).success
-    frontend.close()
 
 
 def test_a_kernel_that_ends_while_the_session_s_one_starts_leaves_its_code_in_the_queue(
-    world: Path, folder: Path, tmp_path: Path
+    lasting: Frontend, tmp_path: Path
 ) -> None:
     slow, asked, gate = tmp_path / "python", tmp_path / "asked", tmp_path / "gate"
     slow.write_text(
         f'#!/bin/sh\ntouch {asked}\nuntil test -e {gate}; do sleep 0.05; done\nexec {sys.executable} "$@"\n'
     )
     slow.chmod(0o700)
-    frontend = start(folder)
+    frontend = lasting
     frontend.send(f"%%runtimed starting --env python:{slow}\nprint('ran')")
     wait_until(asked.exists, "no kernel starts")
     with Session("starting") as session:
@@ -160,11 +185,10 @@ def test_a_kernel_that_ends_while_the_session_s_one_starts_leaves_its_code_in_th
         gate.touch()
         wait_until(lambda: last_stdout(session) == "ran\n", "the code was lost")
         session.stop()
-    frontend.close()
 
 
-def test_the_stop_button_reaches_the_code_at_once(work: Session, folder: Path) -> None:
-    frontend = start(folder)
+def test_the_stop_button_reaches_the_code_at_once(work: Session, lasting: Frontend) -> None:
+    frontend = lasting
     msg_id = frontend.send("%%runtimed work\nimport time\nprint('begun')\ntime.sleep(60)")
     frontend.next(msg_id)
     begun = time.time()
@@ -173,7 +197,6 @@ def test_the_stop_button_reaches_the_code_at_once(work: Session, folder: Path) -
     ended = work.wait(str(work.get_cells()[-1].execution_id)).ended_at
     assert ended is not None
     assert ended.timestamp() - begun < 2.0, "0.3 s on a machine that has nothing else to do"
-    frontend.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
