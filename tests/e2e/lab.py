@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -22,6 +23,8 @@ from tests.conftest import wait_until
 CHROMIUM = Path("/usr/bin/chromium")
 TIMEOUT = 60_000.0
 LOAD = "%load_ext runtimed"
+SHOWN = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+"""The notebook that is seen, of all that are open."""
 
 
 class Lab:
@@ -77,7 +80,7 @@ class Lab:
                 cwd=home,
             )
         os.close(terminal)
-        self._status = f"http://127.0.0.1:{port}/api/status?token={token}"
+        self._api = f"http://127.0.0.1:{port}/api/{{}}?token={token}"
         self.url = f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
 
     @property
@@ -88,9 +91,21 @@ class Lab:
     def answers(self) -> bool:
         """Whether it serves."""
         assert self.server.poll() is None, self.log
-        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(self._status):
+        with contextlib.suppress(urllib.error.URLError):
+            self._ask("status")
             return True
         return False
+
+    def is_idle(self, path: str) -> bool:
+        """Whether a notebook has a kernel that waits for cells."""
+        return any(
+            session["path"] == path and session["kernel"]["execution_state"] == "idle"
+            for session in self._ask("sessions")
+        )
+
+    def _ask(self, what: str) -> Any:
+        with urllib.request.urlopen(self._api.format(what)) as reply:
+            return json.load(reply)
 
     def close(self) -> None:
         """End it; it ends its kernels first.
@@ -124,8 +139,12 @@ class Notebook:
         self.page = page
         self.path = path
 
+    def show(self) -> None:
+        """Open it from the list of files, or turn to it if it is open."""
+        self.page.locator(".jp-DirListing-item", has_text=self.path.name).dblclick()
+
     def cell(self, number: int) -> Locator:
-        return self.page.locator(".jp-NotebookPanel .jp-CodeCell").nth(number)
+        return self.page.locator(f"{SHOWN} .jp-CodeCell").nth(number)
 
     def outputs(self, number: int) -> Locator:
         return self.cell(number).locator(".jp-OutputArea-output")
@@ -145,7 +164,7 @@ class Notebook:
         self.page.keyboard.press("Shift+Enter")
 
     def press(self, button: str) -> None:
-        self.page.locator(f".jp-NotebookPanel-toolbar [data-jp-item-name='{button}']").click()
+        self.page.locator(f"{SHOWN} .jp-NotebookPanel-toolbar [data-jp-item-name='{button}']").click()
 
     def see_idle(self) -> None:
         """Wait until the kernel can be given cells."""
@@ -163,10 +182,11 @@ class Notebook:
 
 
 class Opener:
-    """Writes notebooks and opens them, each in a page of its own."""
+    """Writes notebooks and opens them, all in one page: a page takes longer to load than all that follows in it."""
 
     def __init__(self, lab: Lab, folder: Path, browser: Browser, stack: contextlib.ExitStack) -> None:
         self._lab, self._folder, self._browser, self._stack = lab, folder, browser, stack
+        self._page: Page | None = None
 
     def __call__(self, name: str, *sources: str) -> Notebook:
         # Each worker collects all tests, and this takes it seconds.
@@ -181,11 +201,17 @@ class Opener:
         # A cell that starts the kernel says so above its outputs.
         with Session(str(path)) as session:
             session.start_kernel(env_source="current")
-        page = self._browser.new_page(viewport={"width": 1400, "height": 1000})
-        self._stack.callback(page.close)
-        page.set_default_timeout(TIMEOUT)
-        page.goto(self._lab.url.format(name))
-        opened = Notebook(page, path)
+        if self._page is None:
+            self._page = self._browser.new_page(viewport={"width": 1400, "height": 1000})
+            self._stack.callback(self._page.close)
+            self._page.set_default_timeout(TIMEOUT)
+            self._page.goto(self._lab.url.format(name))
+            opened = Notebook(self._page, path)
+        else:
+            opened = Notebook(self._page, path)
+            self._page.locator(".jp-FileBrowser-toolbar [data-jp-item-name='refresh']").click()
+            opened.show()
         expect(opened.cell(len(sources) - 1)).to_be_visible(timeout=TIMEOUT)
+        wait_until(lambda: self._lab.is_idle(name), "the notebook has no kernel", timeout=60.0)
         opened.see_idle()
         return opened

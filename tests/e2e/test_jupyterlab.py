@@ -1,17 +1,21 @@
-"""The magics in JupyterLab: a real server, a real Chromium, and a person at the buttons."""
+"""The magics in JupyterLab, and what is left when notebooks and servers end: real ones, and a person at the buttons."""
 
 import contextlib
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from runtimed import Session
-from tests.e2e.lab import CHROMIUM, LOAD, TIMEOUT, Notebook, Opener, serving
+from runtimed.models import Cell
+from tests.conftest import wait_until
+from tests.e2e.lab import CHROMIUM, LOAD, TIMEOUT, Lab, Notebook, Opener, serving
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
+# A server and its notebooks take long to start on a machine that has more to do.
+pytestmark = [pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium"), pytest.mark.timeout(240)]
 
 
 GATED = """%%runtimed
@@ -50,18 +54,59 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("gates") / "gate"
 
 
+class Desk:
+    """A server and the page in which all notebooks are opened; both begin anew where a test has ended the server."""
+
+    def __init__(self, browser: Browser, new_folder: Callable[[str], Path], stack: contextlib.ExitStack) -> None:
+        self._browser, self._new_folder, self._stack = browser, new_folder, stack
+        self._opened: tuple[Lab, Opener] | None = None
+        self._magics: Notebook | None = None
+
+    def open(self, name: str, *sources: str) -> Notebook:
+        """Write a notebook and open it."""
+        if self._opened is None:
+            self._stack.close()
+            folder = self._new_folder("notebooks").resolve()
+            lab = self._stack.enter_context(serving(folder, self._new_folder("home")))
+            self._opened = lab, Opener(lab, folder, self._browser, self._stack)
+        return self._opened[1](name, *sources)
+
+    def magics(self, gate: Path) -> Notebook:
+        """Show the notebook with all cells, of which the first has run."""
+        if self._opened is None or self._magics is None:
+            sources = [source.format(str(gate)) if source is GATED else source for source in CELLS.values()]
+            self._magics = self.open("all.ipynb", *sources)
+            self._magics.run(0)
+            self._magics.see_end(0)
+        else:
+            self._magics.show()
+        return self._magics
+
+    def end_server(self, number: signal.Signals) -> None:
+        """Send a signal to the server, with Ctrl-C a second one at its question."""
+        assert self._opened is not None
+        lab, _opener = self._opened
+        self._opened = self._magics = None
+        lab.server.send_signal(number)
+        if number == signal.SIGINT:
+            # The first Ctrl-C asks whether it was meant.
+            wait_until(lambda: "Shut down this Jupyter server" in lab.log, "it does not ask")
+            lab.server.send_signal(number)
+
+
 @pytest.fixture(scope="module")
-def notebook(
-    shared_daemon: Path, gate: Path, browser: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Notebook]:
+def desk(shared_daemon: Path, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with contextlib.ExitStack() as stack:
+        yield Desk(browser, tmp_path_factory.mktemp, stack)
+
+
+# --- the magics -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def notebook(desk: Desk, gate: Path) -> Notebook:
     """An open notebook with all cells, of which the first has run."""
-    folder = tmp_path_factory.mktemp("notebooks").resolve()
-    sources = [source.format(str(gate)) if source is GATED else source for source in CELLS.values()]
-    with serving(folder, tmp_path_factory.mktemp("home")) as lab, contextlib.ExitStack() as stack:
-        notebook = Opener(lab, folder, browser, stack)("all.ipynb", *sources)
-        notebook.run(0)
-        notebook.see_end(0)
-        yield notebook
+    return desk.magics(gate)
 
 
 def test_output_appears_before_the_cell_ends(notebook: Notebook, gate: Path) -> None:
@@ -146,3 +191,108 @@ def test_tab_offers_the_options(notebook: Notebook) -> None:
     notebook.picture("tab")
     offer.first.click()
     expect(notebook.cell(TAB).locator(".cm-content")).to_have_text("%%runtimed --silent")
+
+
+# --- the ends of notebooks and servers --------------------------------------------------------------------------------
+
+
+def ending_at(gate: Path) -> str:
+    """Code that runs until a file exists."""
+    return f"import os, time\nprint('begun')\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('end')"
+
+
+class Job:
+    """A notebook whose session runs a job, while the notebook itself waits for a cell.
+
+    Attributes:
+        notebook: The open notebook.
+    """
+
+    def __init__(self, notebook: Notebook, gate: Path, *, queued: bool) -> None:
+        """Start the job.
+
+        Args:
+            notebook: Opened by `open_for_jobs`; its kernel is new.
+            gate: The file at which its jobs end.
+            queued: Whether the notebook's cell waits in the session's queue, behind a job that was started without
+                waiting; else its cell is the job.
+        """
+        self._gate = gate
+        self._gate.unlink(missing_ok=True)
+        numbers = [2, 3] if queued else [1]
+        self._expected = ["begun\nend\n", "second\n"][: len(numbers)]
+        self.notebook = notebook
+        with Session(str(notebook.path)) as session:
+            before = {cell.execution_id for cell in session.get_cells()}
+            for number in [0, *numbers]:
+                notebook.run(number)
+
+            def started() -> list[Cell]:
+                return [cell for cell in session.get_cells() if cell.execution_id not in {None, *before}]
+
+            wait_until(lambda: len(started()) == len(numbers), "not all of it is queued")
+            wait_until(lambda: started()[0].outputs, "the job does not run")
+            self._cell = started()[0].id
+            self._executions = [cell.execution_id for cell in started()]
+            self._peers = session.status().peers
+
+    def check_it_runs_on(self) -> None:
+        """See that the notebook's kernel is gone, that the job still runs, and that everything ends well."""
+        with Session(str(self.notebook.path)) as session:
+            wait_until(lambda: session.status().peers == self._peers - 1, "the notebook's kernel is still there")
+            assert [output.text for output in session.get_cell(self._cell).outputs] == ["begun\n"]
+            self._gate.touch()
+            results = [session.wait(str(execution_id)) for execution_id in self._executions]
+            assert [(result.success, result.stdout) for result in results] == [(True, text) for text in self._expected]
+
+
+def open_for_jobs(desk: Desk, name: str, gate: Path) -> Notebook:
+    """Open a notebook with the cells of either kind of job."""
+    code = ending_at(gate)
+    return desk.open(name, LOAD, f"%%runtimed\n{code}", f"%%runtimed --no-wait\n{code}", "%%runtimed\nprint('second')")
+
+
+def restart(notebook: Notebook) -> None:
+    notebook.press("restart")
+    notebook.page.get_by_role("button", name="Confirm Kernel Restart").click()
+
+
+def close_and_shut_down(notebook: Notebook) -> None:
+    notebook.page.get_by_role("menuitem", name="File", exact=True).click()
+    notebook.page.get_by_role("menuitem", name="Close and Shut Down Notebook").click()
+    confirm = notebook.page.locator(".jp-Dialog .jp-mod-accept")
+    confirm.first.click()
+
+
+def test_what_ends_the_notebook_s_kernel_leaves_its_job_alone(desk: Desk, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    notebook = open_for_jobs(desk, "first.ipynb", gate)
+    for queued in (False, True):
+        job = Job(notebook, gate, queued=queued)
+        restart(notebook)
+        job.check_it_runs_on()
+        notebook.see_idle()
+    job = Job(notebook, gate, queued=False)
+    close_and_shut_down(notebook)
+    job.check_it_runs_on()
+
+    notebook = open_for_jobs(desk, "second.ipynb", gate)
+    job = Job(notebook, gate, queued=True)
+    close_and_shut_down(notebook)
+    job.check_it_runs_on()
+
+
+@pytest.mark.parametrize(
+    ("number", "variants"),
+    [(signal.SIGINT, [False]), (signal.SIGTERM, [False, True])],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_the_end_of_the_server_leaves_the_jobs_of_its_notebooks_alone(
+    desk: Desk, tmp_path: Path, number: signal.Signals, variants: list[bool]
+) -> None:
+    gates = {queued: tmp_path / f"{number.name}-{queued}" for queued in variants}
+    jobs = [Job(open_for_jobs(desk, f"{gate.name}.ipynb", gate), gate, queued=queued) for queued, gate in gates.items()]
+    desk.end_server(number)
+    # Not for the end of the server's process, which is its own business: it may stay, its kernels gone.
+    for job in jobs:
+        job.check_it_runs_on()

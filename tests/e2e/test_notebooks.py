@@ -55,8 +55,8 @@ def readable(outputs: list[Any]) -> list[Any]:
 
 
 @pytest.fixture
-def world(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A daemon of its own, nothing of this user's IPython, and no notebook's name from outside."""
+def world(shared_daemon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon of these tests' own, nothing of this user's IPython, and no notebook's name from outside."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
 

@@ -158,19 +158,19 @@ def test_input_asks_in_the_terminal(lasting: Terminal) -> None:
 
 
 def test_every_cell_goes_to_the_session_that_the_prompt_names(terminal: Terminal) -> None:
-    with Session("routed", label="observer") as session:
+    with Session("colleague", label="observer") as session:
         session.start_kernel(env_source="current")
-        terminal.enter("%runtimed on routed")
-        terminal.see_prompt("routed ")
+        terminal.enter("%runtimed on colleague")
+        terminal.see_prompt("colleague ")
         terminal.type("for i in range(2):\rprint('line', i)\r\r")
         terminal.see("line 1")
-        terminal.see_prompt("routed ")
+        terminal.see_prompt("colleague ")
         assert session.get_cells()[-1].source == "for i in range(2):\n    print('line', i)"
         terminal.enter("%runtimed off")
         terminal.see("Cells run here again")
-        assert "routed" not in terminal.see_prompt()
+        assert "colleague" not in terminal.see_prompt()
         terminal.enter("%runtimed on")
-        terminal.see_prompt("routed ")
+        terminal.see_prompt("colleague ")
         terminal.enter("exit")
         wait_until(lambda: session.status().peers == 1, "the terminal is still there")
         assert session.run("print(i)").stdout == "1\n", "the kernel is the same"
@@ -224,35 +224,39 @@ def test_the_end_of_the_terminal_leaves_the_session_alone(
 ) -> None:
     gate = tmp_path / "gate"
     code = f"import os, time; print('be' 'gun')\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"
-    with Session(way.__name__) as session:
-        terminal.enter(f"%%runtimed {way.__name__} --no-wait", code.replace("\n", "\r"), "print('first')")
+    with Session("colleague") as session:
+        before = len(session.get_cells())
+        terminal.enter("%%runtimed colleague --no-wait", code.replace("\n", "\r"), "print('first')")
         terminal.see_prompt()
-        terminal.enter(f"%%runtimed {way.__name__}", "print('second')")
-        wait_until(lambda: len(session.get_cells()) == 2, "the second is not queued")
+        terminal.enter("%%runtimed colleague", "print('second')")
+        wait_until(lambda: len(session.get_cells()) == before + 2, "the second is not queued")
         way(terminal)
         wait_until(lambda: session.status().peers == 1, "the terminal is still there")
         gate.touch()
-        results = [session.wait(str(cell.execution_id)) for cell in session.get_cells()]
+        results = [session.wait(str(cell.execution_id)) for cell in session.get_cells()[before:]]
         assert [result.stdout for result in results] == ["begun\nfirst\n", "second\n"]
 
 
 def test_exit_leaves_what_was_queued(terminal: Terminal) -> None:
-    with Session("exit") as session:
-        terminal.enter("%%runtimed exit --no-wait", "input_ = __import__('time').sleep(1); print('done')")
+    with Session("colleague") as session:
+        terminal.enter("%%runtimed colleague --no-wait", "input_ = __import__('time').sleep(1); print('done')")
         terminal.see_prompt()
         terminal.type("exit\r")
         wait_until(lambda: session.status().peers == 1, "the terminal is still there")
-        assert session.wait(str(session.get_cells()[0].execution_id)).stdout == "done\n"
+        assert session.wait(str(session.get_cells()[-1].execution_id)).stdout == "done\n"
         assert session.status().status == "active"
 
 
 def test_a_window_that_is_closed_at_a_question_answers_nothing(terminal: Terminal) -> None:
     terminal.enter("import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
     terminal.see_prompt()
-    terminal.enter("%%runtimed asked", "input('na' 'me? ')")
+    terminal.enter("%%runtimed colleague", "input('na' 'me? ')")
     terminal.see("name? ")
-    with Session("asked") as session:
+    with Session("colleague") as session:
         terminal.close_the_window()
         wait_until(lambda: session.status().peers == 1, "the terminal is still there")
+        execution_id = str(session.get_cells()[-1].execution_id)
         with pytest.raises(ExecutionTimeout):
-            session.wait(str(session.get_cells()[0].execution_id), timeout_secs=0.5)
+            session.wait(execution_id, timeout_secs=0.5)
+        session.interrupt()
+        assert not session.wait(execution_id).success
