@@ -9,7 +9,7 @@ import pytest
 from runtimed.environments.facts import base_interpreter
 from runtimed.environments.recipes import UvRecipe
 from tests.environments.conda_fixtures import conda_cache, conda_channel, conda_channel_folder
-from tests.environments.test_uv import prepare
+from tests.environments.plain import link_environments, prepare
 from tests.environments.wheels import make_wheel
 from tests.sharing import made_once
 
@@ -47,14 +47,20 @@ def base() -> str:
 
 
 @pytest.fixture(scope="session")
-def cached(tmp_path_factory: pytest.TempPathFactory, variables: dict[str, str], base: str) -> None:
-    """What a plain environment needs is in uv's cache, so that the tests need no network."""
-    made_once(tmp_path_factory, "plain", lambda new: prepare(new, UvRecipe(python=base), variables))
+def cached(tmp_path_factory: pytest.TempPathFactory, variables: dict[str, str], base: str) -> Path:
+    """A folder with the plain environment; what that needs is in uv's cache, so that the tests need no network."""
+    return made_once(tmp_path_factory, "plain", lambda new: prepare(new, UvRecipe(python=base), variables))
+
+
+@pytest.fixture(scope="module")
+def has_plain(cached: Path, shared_daemon: Path) -> None:
+    """The data folder of these tests has the plain environment: making it costs more than most of them."""
+    link_environments(cached, shared_daemon / "environments")
 
 
 @pytest.fixture
 def client(
-    tmp_path: Path, variables: dict[str, str], cached: None, shared_daemon: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, variables: dict[str, str], cached: Path, shared_daemon: Path, monkeypatch: pytest.MonkeyPatch
 ) -> pytest.MonkeyPatch:
     """A client in an empty folder that is its home, for which `auto` means what it says."""
     for name, value in {**variables, "UV_OFFLINE": "1", "HOME": str(tmp_path)}.items():

@@ -1,5 +1,7 @@
 """The disk fills up while an environment is made: a sentence, nothing half-made, and another one when there is room."""
 
+from pathlib import Path
+
 import pytest
 
 from runtimed import EnvironmentFailed, Session
@@ -9,7 +11,7 @@ MIB = 2**20
 
 
 @pytest.fixture
-def downloaded(variables: dict[str, str], cached: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def downloaded(variables: dict[str, str], cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a plain environment needs was downloaded, and is on another disk."""
     for name, value in {**variables, "UV_OFFLINE": "1"}.items():
         monkeypatch.setenv(name, value)

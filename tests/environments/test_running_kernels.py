@@ -79,32 +79,31 @@ def test_a_kernel_that_is_busy_gets_packages_too_and_who_had_them_added_is_in_th
         session.stop()
 
 
-@pytest.mark.parametrize(
-    ("before", "change", "why", "after"),
-    [
-        ("alpha<2", lambda s: s.add_uv_dependency("alpha>=2"), "alpha would change under the running kernel", "2.0"),
-        ("alpha", lambda s: s.add_uv_dependency("beta"), "alpha would change under the running kernel", "1.0"),
+def test_what_cannot_be_added_is_had_by_a_restart(data):
+    changes = [
+        (lambda s: s.add_uv_dependency("alpha>=2"), "alpha would change under the running kernel", "2.0"),
+        (lambda s: s.add_uv_dependencies(["alpha", "beta"]), "alpha would change under the running kernel", "1.0"),
         (
-            "alpha",
-            lambda s: s.remove_uv_dependency("alpha"),
+            lambda s: s.remove_uv_dependency("alpha") and s.remove_uv_dependency("beta"),
             "current would take the place of uv:inline",
             "ModuleNotFoundError",
         ),
-    ],
-)
-def test_what_cannot_be_added_is_had_by_a_restart(data, before, change, why, after):
+    ]
+    show = "try:\n    import alpha; print(alpha.version)\nexcept ImportError as e: print(type(e).__name__)"
     with Session() as session:
-        session.add_uv_dependency(before)
-        show = "try:\n    import alpha; print(alpha.version)\nexcept ImportError as e: print(type(e).__name__)"
-        first = session.run(show).stdout
-        change(session)
-        assert session.sync_environment() == SyncEnvironmentResult(
-            success=False, error=f"The kernel must be restarted: {why}", needs_restart=True
-        )
-        assert session.run(show).stdout == first
-        session.restart_kernel()
-        assert session.run(show).stdout == f"{after}\n"
-        assert session.sync_environment() == SyncEnvironmentResult(success=True)
+        session.add_uv_dependency("alpha<2")
+        shown = "1.0"
+        for change, why, after in changes:
+            assert session.run(show).stdout == f"{shown}\n"
+            change(session)
+            assert session.sync_environment() == SyncEnvironmentResult(
+                success=False, error=f"The kernel must be restarted: {why}", needs_restart=True
+            )
+            assert session.run(show).stdout == f"{shown}\n"
+            session.restart_kernel()
+            assert session.run(show).stdout == f"{after}\n"
+            assert session.sync_environment() == SyncEnvironmentResult(success=True)
+            shown = after
 
 
 def test_what_was_added_and_is_no_longer_named_needs_a_restart(data):
