@@ -138,7 +138,7 @@ def test_what_concerns_the_daemon_alone_starts_none(command: list[str], in_proce
 
 def test_what_needs_the_daemon_starts_one(in_process: Command, data_dir: Path):
     with Session("kept") as session:
-        session.run("print('output')")
+        session.create_cell("1")
     for command in (
         ["cells", "kept"],
         ["sessions"],
@@ -205,7 +205,7 @@ def test_an_output_that_cannot_be_written_is_a_sentence(data_dir: Path):
 
 def test_who_closed_the_standard_streams_is_asked_and_told_nothing(data_dir: Path):
     with Session("closed streams") as session:
-        session.run("1")
+        session.create_cell("1")
     for command, code in ((["sessions"], 0), (["delete", "--stop", "closed streams"], 1), (["cells", "none"], 4)):
         shell = f"exec {shlex.join([*RUNTIMED, *command])} <&- >&- 2>&-"
         done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
