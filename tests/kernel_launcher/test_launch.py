@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runtimed.protocol.events import Display, InputRequested, Stream
 from runtimed.protocol.host_operations import HostInput
-from tests.host.standin import Daemon, HostProcess, client_environment, completion, in_loop, shapes
+from tests.host.standin import Daemon, HostProcess, client_environment, completion, in_loop, join, shapes
 
 LOOK = """
 import __main__, builtins, json, os, sys
@@ -53,8 +53,8 @@ async def test_modules_of_the_working_folder_are_found_and_shadow_nothing_at_the
 
 
 @in_loop
-async def test_streams_and_displays_keep_their_order(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
+async def test_streams_and_displays_keep_their_order(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
     code = """
 import sys
 from IPython.display import display
@@ -81,8 +81,8 @@ for i in range(300):
 
 
 @in_loop
-async def test_a_prompt_does_not_overtake_what_was_shown_before(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
+async def test_a_prompt_does_not_overtake_what_was_shown_before(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
     code = """
 from IPython.display import display
 for i in range(20):
@@ -107,8 +107,8 @@ for i in range(20):
 
 
 @in_loop
-async def test_what_was_flushed_comes_though_the_kernel_does_nothing_more(host: HostProcess, root: Path) -> None:
-    daemon = await Daemon().attach(host)
+async def test_what_was_flushed_comes_though_the_kernel_does_nothing_more(shared_host: HostProcess, root: Path) -> None:
+    daemon = await join(shared_host)
     for i in range(1, 40, 2):
         os.mkfifo(root / f"gate {i}")
     code = f"""
@@ -131,15 +131,15 @@ for i in range(40):
 
 
 @in_loop
-async def test_long_texts_come_in_pieces_and_whole(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
+async def test_long_texts_come_in_pieces_and_whole(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
     code = """
 import sys
-text = "".join(chr(0x20 + i % 0x1F000) for i in range(3_000_000)).replace("\\ud800", "")
+text = "".join(chr(0x20 + i % 0x1F000) for i in range(600_000)).replace("\\ud800", "")
 text = "".join(character for character in text if not "\\ud800" <= character <= "\\udfff")
 assert sys.stdout.write(text) == len(text)
-sys.stderr.write("e" * 1_000_000)
-for _ in range(100_000):
+sys.stderr.write("e" * 600_000)
+for _ in range(30_000):
     sys.stdout.write("0123456789")
 import hashlib
 digest = hashlib.sha256(text.encode()).hexdigest()
@@ -150,13 +150,13 @@ digest = hashlib.sha256(text.encode()).hexdigest()
 
     text = daemon.text(execution_id)
     assert hashlib.sha256(text[: int(size)].encode()).hexdigest() == expected
-    assert text[int(size) :] == "0123456789" * 100_000
-    assert daemon.text(execution_id, "stderr") == "e" * 1_000_000
+    assert text[int(size) :] == "0123456789" * 30_000
+    assert daemon.text(execution_id, "stderr") == "e" * 600_000
 
 
 @in_loop
-async def test_forked_children_and_subprocesses_write_too(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
+async def test_forked_children_and_subprocesses_write_too(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
     code = """
 import os, subprocess, sys
 print("parent", flush=True)
@@ -188,11 +188,13 @@ async def test_what_a_killed_kernel_half_stored_of_a_module_keeps_no_other_from_
 
     assert await offers_a_name()
     whole = stored()
-    assert whole
-    for path, size in whole.items():
-        os.truncate(path, size // 2)
+    # The largest ones would take seconds to make again.
+    halved = sorted(whole, key=lambda path: whole[path])[: len(whole) // 2]
+    assert halved
+    for path in halved:
+        os.truncate(path, whole[path] // 2)
         os.link(path, path.with_suffix(".half"))
     assert await offers_a_name()
     assert stored() == whole
     # Nobody can see half of what is being written.
-    assert all(path.with_suffix(".half").stat().st_size == size // 2 for path, size in whole.items())
+    assert all(path.with_suffix(".half").stat().st_size == whole[path] // 2 for path in halved)
