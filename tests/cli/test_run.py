@@ -5,13 +5,20 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from runtimed import Client, Session
 from tests.cli.conftest import Begin, Command, interrupt, read_until
-from tests.environments.wheels import make_wheel
+from tests.environments.conftest import base, cached, has_plain, variables, wheels
+
+__all__ = ["base", "cached", "has_plain", "variables", "wheels"]
+
+
+KEPT = ("run", "--session", "kept")
+"""Runs in the session of those tests that need no kernel of their own."""
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 def test_output_comes_while_the_code_still_runs(begin: Begin, short_folder: Path):
     go_on = short_folder / "go on"
     process = begin(
-        "run",
+        *KEPT,
         script(
             short_folder,
             "import pathlib, sys, time\nprint('before')\n"
@@ -49,14 +56,14 @@ def test_output_comes_while_the_code_still_runs(begin: Begin, short_folder: Path
 
 
 def test_code_that_raises_is_a_failure(runtimed: Command, short_folder: Path):
-    done = runtimed("run", script(short_folder, "print('first')\n1 / 0\nprint('never')"))
+    done = runtimed(*KEPT, script(short_folder, "print('first')\n1 / 0\nprint('never')"))
     assert (done.returncode, done.stdout) == (1, "first\n")
     assert "ZeroDivisionError: division by zero" in done.stderr
     assert "\x1b" not in done.stderr
 
 
 def test_a_file_in_another_encoding_is_read_as_python_reads_it(runtimed: Command, short_folder: Path):
-    done = runtimed("run", script(short_folder, b"# -*- coding: latin-1 -*-\nprint(ascii('\xe9'))\n"))
+    done = runtimed(*KEPT, script(short_folder, b"# -*- coding: latin-1 -*-\nprint(ascii('\xe9'))\n"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "'\\xe9'\n", "")
 
 
@@ -80,12 +87,12 @@ def test_a_session_of_its_own_ends_with_the_code(runtimed: Command):
 
 
 def test_a_named_session_stays_and_is_shared(runtimed: Command):
-    assert runtimed("run", "--session", "kept", "-", input="x = 6").returncode == 0
-    done = runtimed("run", "--session", "kept", "-", input="print(x * 7)")
+    assert runtimed(*KEPT, "-", input="shared = 6").returncode == 0
+    done = runtimed(*KEPT, "-", input="print(shared * 7)")
     assert (done.returncode, done.stdout) == (0, "42\n")
     with Session("kept") as session:
-        assert [cell.source for cell in session.get_cells()] == ["x = 6", "print(x * 7)"]
-        assert session.run("x").display_data[0].data == {"text/plain": "6"}
+        assert [cell.source for cell in session.get_cells()][-2:] == ["shared = 6", "print(shared * 7)"]
+        assert session.run("shared").display_data[0].data == {"text/plain": "6"}
 
 
 def test_the_code_works_in_the_callers_folder_and_environment(
@@ -97,18 +104,19 @@ def test_the_code_works_in_the_callers_folder_and_environment(
 
 
 def test_programs_get_the_result_as_json(runtimed: Command):
-    done = runtimed("run", "--session", "as json", "--json", "-", input="print('out')\ndisplay({'a': 1})")
+    done = runtimed(*KEPT, "--json", "-", input="print('out')\ndisplay({'a': 1})")
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
-    with Session("as json") as session:
-        (cell,) = session.get_cells()
+    with Session("kept") as session:
+        cell = session.get_cells()[-1]
+    assert cell.execution_count
     assert {
         key: result[key] for key in ("session_id", "cell_id", "success", "execution_count", "stdout", "stderr")
     } == {
-        "session_id": "as json",
+        "session_id": "kept",
         "cell_id": cell.id,
         "success": True,
-        "execution_count": 1,
+        "execution_count": cell.execution_count,
         "stdout": "out\n",
         "stderr": "",
     }
@@ -119,7 +127,7 @@ def test_programs_get_the_result_as_json(runtimed: Command):
 
 
 def test_a_failure_is_json_too(runtimed: Command):
-    done = runtimed("run", "--json", "-", input="1 / 0")
+    done = runtimed(*KEPT, "--json", "-", input="1 / 0")
     assert (done.returncode, done.stderr) == (1, "")
     result = json.loads(done.stdout)
     assert (result["success"], result["error"]["ename"], result["exit_code"]) == (False, "ZeroDivisionError", 1)
@@ -145,20 +153,31 @@ def test_a_signal_that_kills_the_kernel_is_named(begin: Begin, short_folder: Pat
 
 
 def test_ctrl_c_interrupts_the_code_and_leaves_the_session_in_order(begin: Begin, short_folder: Path):
-    code = "import time\nx = 1\nprint('begun')\nwhile True: time.sleep(.01)"
-    process = begin("run", "--session", "interrupted", script(short_folder, code))
+    code = "import time\nbefore = 1\nprint('begun')\nwhile True: time.sleep(.01)"
+    process = begin(*KEPT, script(short_folder, code))
     read_until(process, "begun")
     interrupt(process)
     code_, _out, err = finish(process)
     assert code_ == 130
     assert "KeyboardInterrupt" in err
     assert "runtimed/cli" not in err
-    with Session("interrupted") as session:
-        assert session.run("print(x)").stdout == "1\n"
+    with Session("kept") as session:
+        assert session.run("print(before)").stdout == "1\n"
 
 
-@pytest.mark.parametrize("handled", ["sys.exit(5)", "print('handled')", "raise ValueError", "raise"])
-def test_ctrl_c_ends_a_program_as_it_ends_python(begin: Begin, short_folder: Path, handled: str):
+@pytest.mark.parametrize(
+    ("handled", "command"),
+    [
+        ("sys.exit(5)", KEPT),
+        ("print('handled')", KEPT),
+        ("raise ValueError", KEPT),
+        ("raise", KEPT),
+        ("raise", ["run"]),
+    ],
+)
+def test_ctrl_c_ends_a_program_as_it_ends_python(
+    begin: Begin, short_folder: Path, handled: str, command: Sequence[str]
+):
     code = f"""
 import sys, time
 try:
@@ -172,7 +191,7 @@ except KeyboardInterrupt:
         read_until(python, "begun")
         interrupt(python)
         code_, out, _err = finish(python)
-    process = begin("run", file)
+    process = begin(*command, file)
     read_until(process, "begun")
     interrupt(process)
     # A shell says 130 of a program that SIGINT has killed.
@@ -181,14 +200,14 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_takes_queued_code_back_and_leaves_other_peoples_running(begin: Begin, short_folder: Path):
     go_on = short_folder / "go on"
-    with Session("taken back") as session:
+    with Session("kept") as session:
         session.start_kernel()
         cell = session.create_cell(
             f"import pathlib, time\nwhile not pathlib.Path({str(go_on)!r}).exists(): time.sleep(.01)\nprint('done')"
         )
         other = session.queue_cell(cell)
         with contextlib.closing(session.subscribe(event_types=["cell_changed"])) as events:
-            process = begin("run", "--session", "taken back", script(short_folder, "print('mine')"))
+            process = begin(*KEPT, script(short_folder, "print('mine')"))
             for event in events:
                 if event.cell_id != cell and event.status == "executed":
                     break
@@ -234,12 +253,14 @@ def test_a_reader_that_goes_away_ends_the_session_of_its_own(begin: Begin, short
     assert (status.status, status.close_reason) == ("closed", "error")
 
 
-def test_a_script_gets_the_packages_that_it_asks_for(runtimed: Command, tmp_path: Path, monkeypatch):
-    make_wheel(tmp_path, "alpha", "2.0")
+def test_a_script_gets_the_packages_that_it_asks_for(
+    runtimed: Command, tmp_path: Path, variables: dict[str, str], has_plain: None, monkeypatch: pytest.MonkeyPatch
+):
     script = tmp_path / "script.py"
     script.write_text("# /// script\n# dependencies = ['alpha']\n# ///\nimport alpha\nprint(alpha.version)\n")
     monkeypatch.delenv("RUNTIMED_ENV")
-    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path))
+    for name, value in {**variables, "UV_OFFLINE": "1"}.items():
+        monkeypatch.setenv(name, value)
 
     done = runtimed("run", str(script))
     assert (done.returncode, done.stdout, done.stderr) == (0, "2.0\n", "")
