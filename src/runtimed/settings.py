@@ -1,4 +1,4 @@
-"""Settings from the environment, read when they are asked for, never at import."""
+"""The settings of a daemon, from environment variables. They are read on demand, never at import."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ __all__ = [
 T = TypeVar("T")
 
 MAX_SOCKET_PATH: Final = 103 if sys.platform == "darwin" else 107
-"""Longest path of a Unix socket that the operating system takes, in bytes."""
+"""Longest path of a Unix socket that the operating system accepts, in bytes."""
 
 COMPACT_AFTER: Final = 10_000
-"""Stored changes after which a document is written anew, without its history."""
+"""Number of stored changes at which a document is compacted."""
 
 COMPACT_AFTER_MEMORY: Final[int | None] = 128 * 2**20
-"""Memory that a document's history may take until it is written anew, too, in bytes, about."""
+"""Approximate memory of a document's history, in bytes, at which it is compacted."""
 
 MIN_KEEP_DAYS: Final = 0.05
-"""Fewest days for which old executions can be kept: far longer than a client takes to come back after a break."""
+"""Smallest setting of `keep_days`: far longer than a client takes to reconnect."""
 
 
 _ENV_KEEP_DAYS: Final[float | None] = 30.0
@@ -55,13 +55,13 @@ class DaemonLimits:
     """The limits of a daemon. Each has a variable: `max_sessions` is RUNTIMED_MAX_SESSIONS.
 
     Attributes:
-        max_sessions: Active sessions.
-        max_connections: Connections of clients.
+        max_sessions: Largest number of active sessions.
+        max_connections: Largest number of client connections.
         max_request_rate: Rate limit of one connection, in requests per second; faster ones wait. None for no limit.
-        max_output_bytes: Bytes of outputs of one execution that a result or a cell holds. Everything beyond is stored,
-            and read in pages. None for no limit.
-        max_kernel_memory: The most memory that a kernel and what it starts may use, in bytes; None for no limit.
-        keep_days: Days for which executions that no cell shows are kept; None for ever.
+        max_output_bytes: Largest size of an execution's outputs in a result or a cell, in bytes; further outputs are
+            stored, and read in pages. None for no limit.
+        max_kernel_memory: Memory limit of a kernel and its child processes, in bytes; None for no limit.
+        keep_days: Retention of executions that no cell shows, in days; None for ever.
     """
 
     max_sessions: int = 200
@@ -74,22 +74,24 @@ class DaemonLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of a daemon: its folders, its deadlines and its limits.
+    """The settings of a daemon: its folders, deadlines and limits.
 
     Attributes:
-        data_dir: Its databases, blobs and log. On a local disk: SQLite's write-ahead log fails on network file systems.
-        socket_path: Where it listens. The folder is private (mode 0700) and is not removed by a logout.
-        hosts_dir: Holds a folder per host, with its sockets and its spool.
-        idle_exit: Seconds after which a daemon with no client and no active session ends.
-        compact_after: Stored changes after which a document is compacted: rewritten without its history.
-        compact_after_memory: Approximate bytes of memory of these changes that trigger it, too; None for no limit.
-        env_keep_days: Days after its last use for which an environment is kept; None for ever.
-        env_max_count: Number of environments that are kept; the least recently used are evicted.
-        env_max_bytes: Bytes that all environments may take; None for no limit.
+        data_dir: Folder of its databases, blobs and log. It must be on a local disk, since SQLite's write-ahead log
+            fails on network file systems.
+        socket_path: Path of its socket. The folder is private (mode 0700) and survives a logout.
+        hosts_dir: Folder with a subfolder per host, for its sockets and its spool.
+        idle_exit: Seconds after which a daemon without clients and active sessions ends.
+        compact_after: Number of stored changes at which a document is compacted: rewritten without its history.
+        compact_after_memory: Approximate memory of the history, in bytes, at which it is compacted, too; None for no
+            limit.
+        env_keep_days: Retention of an environment after its last use, in days; None for ever.
+        env_max_count: Largest number of environments; the least recently used are evicted.
+        env_max_bytes: Largest size of all environments together, in bytes; None for no limit.
         log_level: Level of its log.
-        pool_size: Spare kernels of each recently started kind, and whether a spare browser is kept; 0 for none.
-        pool_min_memory: Bytes of available memory, of the machine or of the container, below which no spare is kept;
-            None to look at no memory.
+        pool_size: Number of spare kernels of each recently started kind; above 0 a spare browser is kept, too.
+        pool_min_memory: Available memory of the machine or the container, in bytes, below which no spare is kept; None
+            to keep spares always.
         limits: Its limits.
     """
 
@@ -114,22 +116,22 @@ class Settings:
 
     @property
     def environments_dir(self) -> Path:
-        """Holds the environments that are made for kernels."""
+        """Folder of the environments of kernels."""
         return self.data_dir / "environments"
 
     @property
     def browsers_dir(self) -> Path:
-        """Holds a folder per browser session: its profile and what it downloads."""
+        """Folder with a subfolder per browser session, for its profile and downloads."""
         return self.data_dir / "browsers"
 
     @property
     def profiles_dir(self) -> Path:
-        """Holds the browser profiles that have names."""
+        """Folder of the named browser profiles."""
         return self.data_dir / "profiles"
 
 
 def default_socket_path() -> Path:
-    """Return the path of the socket where `connect()` looks for the daemon, as the environment says now."""
+    """Return the path of the daemon's socket, from the present environment variables."""
     return read_settings().socket_path
 
 
@@ -137,12 +139,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment variables; docs/settings.md lists them.
 
     Raises:
-        RuntimedError: If a variable has a value that it cannot have (attributes `variable`, `value`).
+        RuntimedError: If a variable has an invalid value (attributes `variable`, `value`).
     """
     env = os.environ if environment is None else environment
     data_dir = _read(env, "RUNTIMED_DATA_DIR", _path, Path(platformdirs.user_data_dir("runtimed")))
     run_dir = data_dir / "run"
-    # Sockets have short names, kept under the limit with room for the longest one: <run>/<8 digits>/z-1.
+    # Leaves room for the longest name of a socket under MAX_SOCKET_PATH: <run>/<8 digits>/z-1.
     if len(os.fsencode(run_dir)) + 24 > MAX_SOCKET_PATH:
         digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:8]
         run_dir = Path(tempfile.gettempdir()) / f"runtimed-{os.getuid()}-{digest}"
@@ -179,10 +181,10 @@ def _read(env: Mapping[str, str], name: str, parse: Callable[[str], T], default:
     """Return the value of a variable, the default if it is not set or empty.
 
     Args:
-        env: All variables.
-        name: Which one.
-        parse: Reads its value; raises ValueError with what is allowed.
-        default: Where there is none.
+        env: The environment variables.
+        name: Name of the variable.
+        parse: Parses the value; raises a ValueError that says what is allowed.
+        default: The default.
     """
     text = env.get(name, "").strip()
     if not text:
@@ -207,7 +209,7 @@ def _log_level(text: str) -> str:
 
 
 def _number(text: str) -> float:
-    """Return a number, NaN if there is none."""
+    """Parse a number; NaN if it is not one."""
     try:
         return float(text)
     except ValueError:
@@ -253,7 +255,7 @@ def _size(text: str) -> int | None:
 
 
 def _size_or_zero(text: str) -> int | None:
-    # A machine with less than nothing available is none: here 0 and no limit are the same.
+    # Available memory is never below 0, so 0 means no limit here.
     return 0 if text == "0" else _size(text)
 
 
