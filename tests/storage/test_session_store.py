@@ -300,3 +300,36 @@ def test_closing_twice_is_harmless(path: Path) -> None:
     store.close()
     with pytest.raises(StorageError, match="closed"):
         store.read_events(0)
+
+
+def test_a_damaged_row_is_logged_with_its_session_for_the_path_has_only_a_hash_of_the_id(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann = Actor(ClientId("a" * 32), label=None, uid=0, pid=None)
+    with SessionStore(path, "s") as store, store.transaction():
+        store.append_event(b"x", execution_id="e", cell_id=None, host=None)
+        store.note(AuditRow(at=1.0, until=1.0, action="cell_added", actor=ann, cell_id=CellId("c")))
+        store.add_execution(
+            execution_id=ExecutionId("e"),
+            cell_id=CellId("c"),
+            author=ann.client_id,
+            source="1",
+            queued_at=1.0,
+            stdin=False,
+            user_expressions="{}",
+        )
+    for table in ("events", "audit", "executions"):
+        alter(path, f"UPDATE {table} SET checksum = 0")
+    with SessionStore(path, "s") as store:
+        store.read_events(0)
+        assert list(store.audit()) == []
+        assert store.unfinished_executions() == []
+    assert len(caplog.messages) == 3
+    assert all(line.startswith("session 's': ") for line in caplog.messages)
+
+
+def test_a_damaged_database_is_logged_with_its_session(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.mkdir()
+    with pytest.raises(StorageError, match="is damaged"):
+        SessionStore(path, "s")
+    assert [line.startswith(f"session 's': {path} is damaged") for line in caplog.messages] == [True]

@@ -109,7 +109,8 @@ def events_of(message: Mapping[str, Any], origin: Origin, store: Store) -> list[
     content = message.get("content")
     msg_type = message.get("msg_type")
     if not isinstance(content, Mapping):
-        logger.warning("skipped a %s message whose content is %s", msg_type, type(content).__name__)
+        kind = type(content).__name__
+        logger.warning("execution %s: skipped a %s message whose content is %s", origin.execution_id, msg_type, kind)
         return []
     match msg_type:
         case "stream":
@@ -206,13 +207,14 @@ def comm_body(message: Mapping[str, Any]) -> CommBody | None:
         message: The parsed message, with `msg_type`, `content`, `metadata` and `buffers`.
     """
     buffers = tuple(message["buffers"])
+    kind, execution_id = message["msg_type"], message.get("parent_id")
     content, metadata = _json_of(message["content"]), _json_of(message["metadata"])
     if content is None or metadata is None or not isinstance(message["content"], Mapping):
-        logger.warning("skipped a %s message that is not a JSON object", message["msg_type"])
+        logger.warning("execution %s: skipped a %s message that is not a JSON object", execution_id, kind)
         return None
     size = len(content) + len(metadata) + sum(map(len, buffers))
     if size > _MAX_COMM:
-        logger.warning("skipped a %s message of %d bytes, the limit is %d", message["msg_type"], size, _MAX_COMM)
+        logger.warning("execution %s: skipped a %s of %d bytes, the limit is %d", execution_id, kind, size, _MAX_COMM)
         return None
     return CommBody(msg_type=message["msg_type"], content=content, metadata=metadata, buffers=buffers)
 
@@ -249,7 +251,7 @@ def _fields(origin: Origin) -> dict[str, Any]:
 def _stream(content: Mapping[str, Any], origin: Origin) -> list[Event]:
     name, text = content.get("name"), _text(content.get("text"))
     if text is None:
-        logger.warning("skipped a stream message without text")
+        logger.warning("execution %s: skipped a stream message without text", origin.execution_id)
         return []
     if not isinstance(name, str) or len(name) > _MAX_NAME:
         name = "stdout"
@@ -321,27 +323,28 @@ def _display(
     display_id = transient.get("display_id") if isinstance(transient, Mapping) else None
     return Display(
         kind=kind,
-        data=_bundle(content.get("data"), store),
-        metadata=_metadata(content.get("metadata")),
+        data=_bundle(content.get("data"), origin, store),
+        metadata=_metadata(content.get("metadata"), origin),
         display_id=display_id if isinstance(display_id, str) and len(display_id) <= _MAX_NAME else None,
         execution_count=_count(content.get("execution_count")),
         **_fields(origin),
     )
 
 
-def _bundle(data: object, store: Store) -> dict[str, Any]:
+def _bundle(data: object, origin: Origin, store: Store) -> dict[str, Any]:
+    execution_id = origin.execution_id
     if not isinstance(data, Mapping):
-        logger.warning("skipped a display whose data are %s", type(data).__name__)
+        logger.warning("execution %s: skipped a display whose data are %s", execution_id, type(data).__name__)
         return {}
     bundle: dict[str, Any] = {}
     left = _MAX_BUNDLE
     for mime_type, raw in data.items():
         if not isinstance(mime_type, str) or len(mime_type) > _MAX_NAME or len(bundle) == _MAX_MIME_TYPES:
-            logger.warning("skipped a value of a display: its MIME type is not a short text, or there are too many")
+            logger.warning("execution %s: skipped a value of an odd MIME type, or of one too many", execution_id)
             continue
-        value = _value(mime_type.lower(), raw)
+        value = _value(mime_type.lower(), raw, origin)
         if value is None:
-            logger.warning("skipped a value of type %s for %s", type(raw).__name__, mime_type)
+            logger.warning("execution %s: skipped a %s for %s", execution_id, type(raw).__name__, mime_type)
             continue
         size = len(value) if isinstance(value, bytes) or value.isascii() else len(_encode(value))
         if size <= min(MAX_INLINE, left):
@@ -354,7 +357,7 @@ def _bundle(data: object, store: Store) -> dict[str, Any]:
     return bundle
 
 
-def _value(mime_type: str, raw: object) -> str | bytes | None:
+def _value(mime_type: str, raw: object, origin: Origin) -> str | bytes | None:
     if _is_json(mime_type):
         return _json(raw)
     text = _text(raw)
@@ -362,7 +365,7 @@ def _value(mime_type: str, raw: object) -> str | bytes | None:
         try:
             return base64.b64decode("".join(text.split()), validate=True)
         except (binascii.Error, ValueError):
-            logger.warning("a value for %s is not base64; it stays text", mime_type)
+            logger.warning("execution %s: a value for %s is not base64; it stays text", origin.execution_id, mime_type)
     return text
 
 
@@ -389,12 +392,12 @@ def _json(value: object) -> str | None:
         return None
 
 
-def _metadata(value: object) -> str:
+def _metadata(value: object, origin: Origin) -> str:
     if not isinstance(value, Mapping) or not value:
         return "{}"
     text = _json(value)
     if text is None or len(text) > MAX_INLINE // 4:
-        logger.warning("left out the metadata of a display: unreadable or too large")
+        logger.warning("execution %s: left out a display's metadata: unreadable or too large", origin.execution_id)
         return "{}"
     return text
 

@@ -229,7 +229,8 @@ class AuditTable:
     def _actor(self, row: Sequence[Any]) -> Actor | None:
         number, *values, check = row
         if check != checksum(pack(values)):
-            logger.error("%s: the row of client %s is damaged and left out", self._db.path, number)
+            where = self._db.about, self._db.path
+            logger.error("%s%s: the row of client %s is damaged and left out", *where, number)
             return None
         return Actor(*values)
 
@@ -246,7 +247,8 @@ class AuditTable:
             detail=detail,
         )
         if check != _checksum(found):
-            logger.error("%s: entry %s of the audit log is damaged and left out", self._db.path, number)
+            where = self._db.about, self._db.path
+            logger.error("%s%s: entry %s of the audit log is damaged and left out", *where, number)
             return None
         return found
 

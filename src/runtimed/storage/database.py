@@ -123,6 +123,7 @@ class Database:
         read_only: Read a file that no process has open, in any thread: no lock is taken, and nothing is created,
             checked, repaired or set aside. If a process opens the file meanwhile, all that is read may be wrong.
         on_rollback: Called after each rollback, to clear caches.
+        about: Prefix of log lines, which names the session: the path has only a hash of its id.
 
     Attributes:
         is_new: Whether the database was empty.
@@ -143,8 +144,10 @@ class Database:
         automatic: int = AUTOMATIC,
         read_only: bool = False,
         on_rollback: Callable[[], None] = lambda: None,
+        about: str = "",
     ) -> None:
         self.path = path
+        self.about = about
         self._version = version
         self._on_rollback = on_rollback
         self._depth = 0
@@ -164,11 +167,11 @@ class Database:
             return
         try:
             if path.is_dir() or self._wal_path.is_dir():
-                raise _set_aside_error(path, _FOLDER, _set_aside(path, _FOLDER))
+                raise _set_aside_error(path, _FOLDER, self._move_aside(_FOLDER))
             self.is_new = _create(path) or path.stat().st_size <= 1
             if self.is_new and _size(self._wal_path):
                 # SQLite takes files of 0 and 1 bytes for new databases, and would delete the WAL.
-                raise _set_aside_error(path, _EMPTY, _set_aside(path, _EMPTY))
+                raise _set_aside_error(path, _EMPTY, self._move_aside(_EMPTY))
             committed = committed_frames(self._wal_path)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
             self._file = _file_at(path)
@@ -273,13 +276,16 @@ class Database:
             _busy, read, _moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.OperationalError as exc:
             # A database on a full disk is still readable.
-            logger.warning("%s is not checked for damage: %s", self._wal_path, exc)
+            logger.warning("%s%s is not checked for damage: %s", self.about, self._wal_path, exc)
             return
         if read < committed:
             self.damaged_wal = name_aside(self._wal_path)
             shutil.copy(self._wal_path, self.damaged_wal)
             logger.error(
-                "%s is damaged; its latest changes are lost, and it is kept as %s", self._wal_path, self.damaged_wal
+                "%s%s is damaged; its latest changes are lost, and it is kept as %s",
+                self.about,
+                self._wal_path,
+                self.damaged_wal,
             )
 
     def _damaged(self, reason: str) -> StorageError:
@@ -306,9 +312,16 @@ class Database:
                         stack.callback(os.close, files[-1])
                 read_throughout(files)
             except OSError as exc:
-                logger.warning("%s is not set aside (%s), since it cannot be read: %s", self.path, reason, exc)
+                logger.warning(
+                    "%s%s is not set aside (%s), since it cannot be read: %s", self.about, self.path, reason, exc
+                )
                 return None
-            return _set_aside(self.path, reason) if finds_damage(self._connection) else None
+            return self._move_aside(reason) if finds_damage(self._connection) else None
+
+    def _move_aside(self, reason: str) -> Path:
+        target = set_aside(self.path)
+        logger.error("%s%s is damaged (%s); it was set aside as %s", self.about, self.path, reason, target)
+        return target
 
     def _refusal(self, text: str) -> StorageError:
         return StorageError(f"{self.path} {text}", path=str(self.path), set_aside=None)
@@ -503,7 +516,7 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error:
-            logger.exception("%s: cannot roll back", self.path)
+            logger.exception("%s%s: cannot roll back", self.about, self.path)
         self._on_rollback()
 
     def _failed(self, exc: Exception) -> StorageError:
@@ -572,12 +585,6 @@ def _translated(exc: BaseException, path: Path) -> StorageError:
     sentence = _SENTENCES.get(primary_code(exc))
     text = f"{sentence} ({exc})" if sentence else str(exc)
     return StorageError(f"{path}: {text}", path=str(path), set_aside=None)
-
-
-def _set_aside(path: Path, reason: str) -> Path:
-    target = set_aside(path)
-    logger.error("%s is damaged (%s); it was set aside as %s", path, reason, target)
-    return target
 
 
 def _set_aside_error(path: Path, reason: str, target: Path) -> StorageError:

@@ -195,7 +195,7 @@ class EventTable:
     def _replacement(self, seq: int, execution_id: str | None) -> bytes:
         """Return an event that reports the damage in place of a damaged event, so that the others stay readable."""
         error = damaged_row(self._db.path, f"event {seq}")
-        logger.error("%s", error.message)
+        logger.error("%s%s (execution %s)", self._db.about, error.message, execution_id)
         event = Failed(
             at=0.0,
             execution_id=execution_id,

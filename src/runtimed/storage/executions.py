@@ -171,7 +171,7 @@ class ExecutionTable:
             try:
                 found.append(self._row(row))
             except StorageError as exc:
-                logger.error("left out: %s", exc)  # noqa: TRY400  # a sentence, not a traceback
+                logger.error("%sleft out: %s", self._db.about, exc)  # noqa: TRY400  # a sentence, not a traceback
         return found
 
     def find(self, prefix: str, max_rows: int) -> list[ExecutionRow]:

@@ -68,6 +68,7 @@ class SessionStore:
 
     Args:
         path: Created with mode 0600 if it does not exist.
+        session_id: The session, for log lines; empty if it is unknown.
         read_only: See `Database`.
 
     Attributes:
@@ -78,7 +79,7 @@ class SessionStore:
             is moved to the path in the attribute `set_aside`; opening the path again starts with an empty one.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, session_id: str = "", *, read_only: bool = False) -> None:
         self._db = Database(
             path,
             schema=_SCHEMA,
@@ -88,6 +89,7 @@ class SessionStore:
             automatic=4 * AUTOMATIC,
             read_only=read_only,
             on_rollback=self._forget,
+            about=f"session {session_id!r}: " if session_id else "",
         )
         self.notebook = NotebookTables(self._db)
         self._executions = ExecutionTable(self._db)

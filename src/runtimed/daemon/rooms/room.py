@@ -65,7 +65,7 @@ class Room:
         self._report = report
         self._clock = clock
         self._path = database_path(settings, notebook_id)
-        self.store = SessionStore(self._path)
+        self.store = SessionStore(self._path, notebook_id)
         self._registration = Registration(notebook_id, registry, self.store, report)
         self._presence = Presence(clock)
         if self.store.is_new and registry.find(notebook_id) is not None:

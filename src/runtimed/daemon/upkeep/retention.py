@@ -205,7 +205,7 @@ class Retention:
         if room is not None:
             referred, is_due = room.blobs(), True
         else:
-            referred, is_due = await asyncio.to_thread(_glance, path, before)
+            referred, is_due = await asyncio.to_thread(_glance, path, session_id, before)
         if before is not None and is_due and session_id is not None:
             try:
                 await self._delete_old(session_id, before)
@@ -281,7 +281,7 @@ def _is_removed(path: Path) -> bool:
     return empty
 
 
-def _glance(path: Path, before: float | None) -> tuple[set[str], bool]:
+def _glance(path: Path, session_id: SessionId | None, before: float | None) -> tuple[set[str], bool]:
     """Return the blobs to which a closed session refers, and whether it has anything too old.
 
     Runs in a thread. It neither waits nor blocks: a client can open the session meanwhile.
@@ -291,7 +291,7 @@ def _glance(path: Path, before: float | None) -> tuple[set[str], bool]:
     """
     try:
         as_it_was = _state(path)
-        with SessionStore(path, read_only=True) as store:
+        with SessionStore(path, session_id or "", read_only=True) as store:
             found = store.blobs(), before is not None and has_old(store, before)
         if _state(path) == as_it_was:
             return found
