@@ -82,7 +82,10 @@ class ProtocolError(RuntimedError):
 
 
 class InvalidArgument(RuntimedError, ValueError, TypeError):
-    """An argument has a wrong type, is out of bounds or is not valid Unicode (attribute `argument`: its name)."""
+    """An argument has a wrong type, is out of bounds or is not valid Unicode (attribute `argument`: its name).
+
+    It is also raised if all arguments of a call together are too large; then there is no such attribute.
+    """
 
 
 class SessionError(RuntimedError):

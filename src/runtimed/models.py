@@ -52,6 +52,7 @@ EventType = Literal[
     "cell_changed",
     "env_progress",
     "comm",
+    "comms_missed",
 ]
 AuditAction = Literal[
     "session_started",
@@ -364,11 +365,14 @@ class ExecutionEvent:
         status: For `kernel_status`, the status; for `env_progress`, the step (`resolve`, `download`, `install`,
             `start`); for `cell_changed`, what was changed.
         author: For `cell_changed`, the client that changed it; see `Session.client_id`.
-        message: For `env_progress`, the step for people; for `input_requested`, the prompt.
+        message: For `env_progress`, the step for people; for `input_requested`, the prompt; for `comms_missed`, the
+            reason, None if the reader was too slow.
         password: For `input_requested`, whether the answer must not be shown (`getpass`).
         bytes_done: For `env_progress`, bytes downloaded so far, if known.
         bytes_total: For `env_progress`, total size of the downloads that have started, in bytes, if known.
         comm: For `comm`, the kernel's message.
+        missed: For `comms_missed`, the number of comm messages that did not arrive; None if it is unknown and may be
+            0, as after a restart of the daemon.
     """
 
     event_type: EventType
@@ -384,6 +388,7 @@ class ExecutionEvent:
     bytes_done: int | None = None
     bytes_total: int | None = None
     comm: CommMessage | None = None
+    missed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

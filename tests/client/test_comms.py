@@ -4,7 +4,9 @@ import threading
 
 import pytest
 
-from runtimed import Client, CommMessage, NoKernel, RuntimedError, Session
+from runtimed import Client, CommMessage, InvalidArgument, NoKernel, RuntimedError
+from tests.client.faces import AsyncFace, SyncFace
+from tests.conftest import wait_until
 
 SLIDER = """
 import ipywidgets
@@ -21,6 +23,14 @@ def opened(comm, message):
     ))
     comm.send({"opened": message["content"]["data"]})
 get_ipython().kernel.comm_manager.register_target("mirror", opened)
+"""
+BURST = """
+def burst(comm, message):
+    global all_sent
+    for n in range(60):
+        comm.send(n, buffers=[bytes(2**20)])
+    all_sent = True
+get_ipython().kernel.comm_manager.register_target("burst", burst)
 """
 
 
@@ -85,17 +95,42 @@ def test_buffers_and_metadata_travel_both_ways(with_kernel):
     heard.close()
 
 
-def test_what_is_too_large_is_left_out_and_the_rest_comes(with_kernel):
-    heard = comms(with_kernel)
+def test_what_is_too_large_is_told_of_and_the_rest_comes(with_kernel):
+    events = following(with_kernel)
     code = "from comm import create_comm\nlarge = create_comm(target_name='x', comm_id='x')\n"
-    with_kernel.run(f"{code}large.send({{}}, buffers=[bytes(9 * 2**20)])\nlarge.send({{'after': 1}})\nlarge.close()")
-    types = [next(heard) for _ in range(3)]
-    assert [(comm.msg_type, comm.content["data"]) for comm in types] == [
-        ("comm_open", {}),
-        ("comm_msg", {"after": 1}),
-        ("comm_close", {}),
-    ]
-    heard.close()
+    with_kernel.run(f"{code}large.send({{}}, buffers=[bytes(15 * 2**20)])")
+    heard = (event for event in events if event.event_type.startswith("comm"))
+    assert next(heard).comm.msg_type == "comm_open"
+    missed = next(heard)
+    with_kernel.run("large.send({}, buffers=[bytes(14 * 2**20)])")
+    assert next(heard).comm.buffers == (bytes(14 * 2**20),)
+    assert (missed.event_type, missed.missed, missed.comm) == ("comms_missed", 1, None)
+    assert f"has {15 * 2**20 + 30} bytes; the limit is {15 * 2**20}" in missed.message
+    events.close()
+    with pytest.raises(InvalidArgument, match="at most 16776192 fit into a message"):
+        with_kernel.send_comm("comm_msg", {"comm_id": "x"}, buffers=[bytes(16 * 2**20)])
+
+
+def test_a_slow_reader_is_told_how_many_it_has_missed(with_kernel):
+    with_kernel.run(BURST)
+    events = following(with_kernel)
+    with_kernel.send_comm("comm_open", {"comm_id": "b", "target_name": "burst", "data": {}})
+    wait_until(lambda: with_kernel.complete("all_sen")["matches"], "it sends no end")
+    heard, missed = [], []
+    for event in events:
+        if event.event_type == "comms_missed":
+            missed.append(event)
+        elif event.comm is not None:
+            heard.append(event.comm.content["data"])
+        if len(heard) + sum(event.missed for event in missed) >= 60:
+            break
+    assert missed
+    assert {event.message for event in missed} == {None}
+    assert len(heard) + sum(event.missed for event in missed) == 60
+    assert heard[:2] == [0, 1]
+    with_kernel.run(OPEN)
+    assert next(event.comm.msg_type for event in events if event.comm is not None) == "comm_open"
+    events.close()
 
 
 def test_what_is_no_message_of_a_comm_is_refused_and_so_is_one_without_a_kernel(with_kernel, session):
@@ -107,9 +142,12 @@ def test_what_is_no_message_of_a_comm_is_refused_and_so_is_one_without_a_kernel(
         session.send_comm("comm_msg", {"comm_id": "m", "data": {}})
 
 
-def test_messages_come_again_after_a_restart_of_the_daemon(data_dir):
-    with Session("restarted") as session:
-        heard, ended = comms(session), threading.Event()
+@pytest.mark.parametrize("kind", [SyncFace, AsyncFace])
+def test_messages_come_again_after_a_restart_of_the_daemon_and_some_may_be_missing(data_dir, kind):
+    face = kind()
+    with face.session("restarted") as session:
+        events, ended = following(session), threading.Event()
+        heard = (event for event in events if event.event_type.startswith("comm"))
         Client().shutdown(keep_kernels=True)
 
         def open_comms():
@@ -119,8 +157,11 @@ def test_messages_come_again_after_a_restart_of_the_daemon(data_dir):
 
         opening = threading.Thread(target=open_comms)
         opening.start()
-        assert next(heard).msg_type == "comm_open"
+        gap = next(event for event in heard if event.comm is None)  # the first daemon may tell of some while it ends
+        assert (gap.event_type, gap.missed, gap.message) == ("comms_missed", None, None)
+        assert next(event.comm.msg_type for event in heard if event.comm is not None) == "comm_open"
         ended.set()
         opening.join()
-        heard.close()
+        events.close()
         session.stop()
+    face.close()

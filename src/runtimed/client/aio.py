@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from runtimed.client.flows import Flow, Follow, OnEvent, Step
+from runtimed.client.flows import Flow, Follow, OnEvent, Step, resumed
 from runtimed.client.identity import (
     ENDING_DEADLINE,
     HANDSHAKE_DEADLINE,
@@ -427,7 +427,7 @@ class AsyncEvents(AsyncIterator[Event]):
         except ConnectionLost:
             # It continues behind the events that have arrived.
             self._call = None
-            self._operation = call.operation
+            self._operation = resumed(call.operation)
         except BaseException:
             self._is_over = True
             raise

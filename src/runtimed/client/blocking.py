@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from runtimed.client.flows import Flow, Follow, Step
+from runtimed.client.flows import Flow, Follow, Step, resumed
 from runtimed.client.identity import (
     ENDING_DEADLINE,
     HANDSHAKE_DEADLINE,
@@ -156,6 +156,7 @@ class Connection:
                         operation = msgspec.structs.replace(operation, after=event.seq)
                         yield decode_event(event.event)
             except ConnectionLost:
+                operation = resumed(operation)
                 with self._in_use():
                     self._reconnect()
 

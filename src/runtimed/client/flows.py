@@ -10,13 +10,17 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
+
 from runtimed.protocol.arguments import check_operation
 from runtimed.protocol.events import Event
+from runtimed.protocol.execution_operations import Subscribe
 from runtimed.protocol.operation import Operation, ReplyT, Streamed, read_reply
 
-__all__ = ["Ask", "Flow", "Follow", "OnEvent", "Step", "ask", "follow_events"]
+__all__ = ["Ask", "Flow", "Follow", "OnEvent", "Step", "ask", "follow_events", "resumed"]
 
 T = TypeVar("T")
+OperationT = TypeVar("OperationT", bound=Operation[Any])
 
 OnEvent = Callable[[Event], None]
 
@@ -54,6 +58,13 @@ class Follow:
 
 Step = Ask | Follow
 Flow = Generator[Step, dict[str, Any], T]
+
+
+def resumed(operation: OperationT) -> OperationT:
+    """Return what asks for the rest of an operation's events, after the connection broke."""
+    if isinstance(operation, Subscribe):
+        return msgspec.structs.replace(operation, resumed=True)
+    return operation
 
 
 def ask(operation: Operation[ReplyT]) -> Flow[ReplyT]:

@@ -18,7 +18,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from runtimed.protocol.comms import CommBody
+from runtimed.errors import ProtocolError
+from runtimed.protocol.comms import MAX_COMM, CommBody
 from runtimed.protocol.events import (
     MAX_INLINE,
     Blob,
@@ -62,8 +63,6 @@ _DISPLAY_KINDS: Final[dict[str, Literal["display_data", "execute_result", "updat
 }
 _MAX_BUNDLE: Final = 4 * MAX_INLINE
 """Total size of a display's inline values, in bytes; others become blobs, so that the event fits into a frame."""
-_MAX_COMM: Final = 8 * MAX_INLINE
-"""Largest comm message in bytes, so that it fits into a frame."""
 _MAX_MIME_TYPES: Final = 1000
 _MAX_NAME: Final = 1000
 """Longest MIME type, display id or exception name, in characters."""
@@ -200,23 +199,24 @@ def user_expressions_of_reply(content: Mapping[str, Any]) -> str:
     return json.dumps(kept)
 
 
-def comm_body(message: Mapping[str, Any]) -> CommBody | None:
-    """Return the wire form of a comm_open, comm_msg or comm_close message; None if it is unreadable or too large.
+def comm_body(message: Mapping[str, Any]) -> CommBody:
+    """Return the wire form of a comm_open, comm_msg or comm_close message.
 
     Args:
         message: The parsed message, with `msg_type`, `content`, `metadata` and `buffers`.
+
+    Raises:
+        ProtocolError: If it is unreadable, or larger than MAX_COMM.
     """
     buffers = tuple(message["buffers"])
-    kind, execution_id = message["msg_type"], message.get("parent_id")
+    kind = message["msg_type"]
     content, metadata = _json_of(message["content"]), _json_of(message["metadata"])
     if content is None or metadata is None or not isinstance(message["content"], Mapping):
-        logger.warning("execution %s: skipped a %s message that is not a JSON object", execution_id, kind)
-        return None
+        raise ProtocolError(f"a {kind} message is not a JSON object")
     size = len(content) + len(metadata) + sum(map(len, buffers))
-    if size > _MAX_COMM:
-        logger.warning("execution %s: skipped a %s of %d bytes, the limit is %d", execution_id, kind, size, _MAX_COMM)
-        return None
-    return CommBody(msg_type=message["msg_type"], content=content, metadata=metadata, buffers=buffers)
+    if size > MAX_COMM:
+        raise ProtocolError(f"a {kind} message has {size} bytes; the limit is {MAX_COMM}")
+    return CommBody(msg_type=kind, content=content, metadata=metadata, buffers=buffers)
 
 
 def _json_of(value: Any) -> str | None:

@@ -22,6 +22,7 @@ from runtimed.protocol.events import (
     CellChanged,
     Clear,
     Comm,
+    CommsMissed,
     Display,
     EnvProgress,
     Event,
@@ -119,9 +120,9 @@ class OutputFold:
                     self._omitted = event
                 else:  # after a reconnect, `after` counts from there on
                     self._omitted = msgspec.structs.replace(known, size=max(known.size, event.size))
-            case Queued() | InputRequested() | KernelState() | CellChanged() | EnvProgress() | Comm():
+            case Queued() | InputRequested() | KernelState() | CellChanged() | EnvProgress():
                 pass
-            case BrowserState() | BrowserLogged() | BrowserUsed():
+            case Comm() | CommsMissed() | BrowserState() | BrowserLogged() | BrowserUsed():
                 pass
             case _:
                 assert_never(event)
@@ -278,6 +279,8 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
                     buffers=body.buffers,
                 ),
             )
+        case CommsMissed():
+            return ExecutionEvent(event_type="comms_missed", missed=event.count, message=event.message)
         case Clear() | Queued() | Omitted() | BrowserState() | BrowserLogged() | BrowserUsed():
             return None
         case _:

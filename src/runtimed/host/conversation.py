@@ -352,11 +352,9 @@ class Conversation:
                     self._interrupt_when_settled(execution)
 
     def _tell_comm(self, message: KernelMessage) -> None:
-        comm = self._executions.comm(message, time.time())
-        if comm is not None:
-            # The events before it go first.
-            self._outbox.flush()
-            self._outbox.tell(comm)
+        # The events before it go first.
+        self._outbox.flush()
+        self._outbox.tell_comm(self._executions.comm(message, time.time()))
 
     def _handle_status(self, state: object, parent_id: str | None) -> None:
         if parent_id is not None and parent_id in self._executions.start_requests:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from runtimed.errors import ProtocolError
 from runtimed.execution.jupyter_messages import (
     OUTPUT_TYPES,
     Origin,
@@ -25,7 +26,7 @@ from runtimed.execution.jupyter_messages import (
 from runtimed.execution.widgets import COMM_TYPES, Widgets
 from runtimed.host.variables import Results
 from runtimed.host.wire import KernelMessage
-from runtimed.protocol.events import Comm, Display, Event, Failed, Finished, Started, Stream
+from runtimed.protocol.events import Comm, CommsMissed, Display, Event, Failed, Finished, Started, Stream
 from runtimed.protocol.host_operations import Execute
 
 __all__ = ["EXITS", "Execution", "Executions"]
@@ -154,13 +155,15 @@ class Executions:
             execution.failed = execution.failed or any(isinstance(event, Failed) for event in events)
         return events
 
-    def comm(self, message: KernelMessage, at: float) -> Comm | None:
-        """Return the event of a comm message; None if the message is too large or malformed."""
-        body = comm_body(message)
+    def comm(self, message: KernelMessage, at: float) -> Comm | CommsMissed:
+        """Return the event of a comm message; `CommsMissed` if the message is too large or malformed."""
+        try:
+            body = comm_body(message)
+        except ProtocolError as exc:
+            logger.warning("execution %s: skipped: %s", message["parent_id"], exc)
+            return CommsMissed(at=at, count=1, message=exc.message)
         parent_id = message["parent_id"]
         cell_id = self._cells.get(parent_id)
-        if body is None:
-            return None
         return Comm(at=at, execution_id=None if cell_id is None else parent_id, cell_id=cell_id, message=body)
 
     def _shown(self, event: Event, message: KernelMessage) -> Event:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from runtimed.errors import StorageError
 from runtimed.protocol.codec import encode_event
-from runtimed.protocol.events import Event
+from runtimed.protocol.events import Comm, CommsMissed, Event
 from runtimed.storage.disk import check_room
 from runtimed.storage.spool import Spool
 
@@ -72,6 +72,8 @@ class Outbox:
         self._under_way_bytes = 0
         self._empty_waiters: list[asyncio.Future[None]] = []
         self._reported = False
+        self._missed = 0
+        self._missed_at = 0.0
         self.stuck = False
         self.crowded = False
 
@@ -85,10 +87,23 @@ class Outbox:
         self._last += 1
         self._added.append((self._last, encode_event(event)))
 
-    def tell(self, event: Event) -> None:
-        """Send an event without a number, at most once."""
-        if self._sink is not None and self._sink.takes_events:
-            self._sink.send_event(0, encode_event(event))
+    def tell(self, event: Event) -> bool:
+        """Send an event without a number, at most once. Return whether it was sent."""
+        if self._sink is None or not self._sink.takes_events:
+            return False
+        self._sink.send_event(0, encode_event(event))
+        return True
+
+    def tell_comm(self, event: Comm | CommsMissed) -> None:
+        """Send an event without a number, at most once. How many were not sent is told when the sink takes more."""
+        self._tell_missed()
+        if not self.tell(event):
+            self._missed += 1
+            self._missed_at = event.at
+
+    def _tell_missed(self) -> None:
+        if self._missed and self.tell(CommsMissed(at=self._missed_at, count=self._missed)):
+            self._missed = 0
 
     def flush(self) -> None:
         """Spool the added events, then send what may be sent."""
@@ -154,6 +169,7 @@ class Outbox:
 
     def pump(self) -> None:
         """Send from the spool, as far as the window and the sink allow."""
+        self._tell_missed()
         sink = self._sink
         while sink is not None and self._sent < self._spool.last and self._has_room(sink):
             try:

@@ -16,9 +16,13 @@ from typing import Any, Final, Literal, get_args, get_origin
 import msgspec
 
 from runtimed.errors import InvalidArgument
+from runtimed.protocol.codec import MAX_FRAME
 from runtimed.protocol.operation import Operation
 
 __all__ = ["check_operation", "check_values"]
+
+_ROOM: Final = 2**10
+"""Bytes of a frame that are left to the message around an operation, the one to a host included."""
 
 _EXPECTED: Final = re.compile(r"Expected (?P<what>.*?)(?:, got (?P<got>.*))?")
 _PYTHON: Final = {"null": "None", "array": "list", "object": "dict"}
@@ -50,19 +54,24 @@ def check_operation(operation: Operation[Any]) -> None:
 
 
 def check_values(operation: Operation[Any]) -> None:
-    """Check the texts and numbers of an operation whose fields have the right types.
+    """Check the texts and numbers of an operation whose fields have the right types, and its size.
 
     Raises:
-        InvalidArgument: If a text outside `raw_texts` contains a lone surrogate, or a number is not finite or has more
-            than 64 bits.
+        InvalidArgument: If a text outside `raw_texts` contains a lone surrogate, a number is not finite or has more
+            than 64 bits, or the operation does not fit into a frame.
     """
     try:
-        msgspec.msgpack.encode(operation)
+        size = len(msgspec.msgpack.encode(operation))
     except (UnicodeEncodeError, OverflowError):
         _walk(operation, "")
-    else:
-        if operation.is_free_form:  # no type excludes a number that is not finite
-            _walk(operation, "")
+        return
+    if size > MAX_FRAME - _ROOM:
+        raise InvalidArgument(
+            f"The arguments of this call have {size} bytes together, and at most {MAX_FRAME - _ROOM} fit into a "
+            "message: give large data in pieces, or as a file"
+        )
+    if operation.is_free_form:  # no type excludes a number that is not finite
+        _walk(operation, "")
 
 
 def _walk(value: object, path: str, *, every_text: bool = False) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "encode_event_frame",
     "encode_message",
     "is_clear",
+    "is_comm",
     "pack",
     "read_pieces",
     "unpack",
@@ -185,6 +186,14 @@ _CLEAR: Final = pack("t") + pack("clear")
 def is_clear(event: bytes) -> bool:
     """Whether an encoded event is a `Clear`, without decoding it."""
     return event.startswith(_CLEAR, 1)
+
+
+_COMM: Final = pack("t") + pack("comm")
+
+
+def is_comm(event: bytes) -> bool:
+    """Whether an event's encoded bytes are those of a `Comm`."""
+    return event.startswith(_COMM, 1)
 
 
 # The bytes of an `EventFrame` around its id, its seq and its event: a map of 4 keys, in this order.

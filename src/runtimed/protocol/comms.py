@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -10,7 +10,10 @@ from msgspec import Meta
 from runtimed.models import CommType
 from runtimed.protocol.bounds import MAX_ITEMS
 
-__all__ = ["CommBody"]
+__all__ = ["MAX_COMM", "CommBody"]
+
+MAX_COMM: Final = 15 * 2**20
+"""Largest message of a comm, buffers included, in bytes: it has to fit into a frame."""
 
 
 class CommBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -21,6 +21,7 @@ __all__ = [
     "CellChanged",
     "Clear",
     "Comm",
+    "CommsMissed",
     "Display",
     "EnvProgress",
     "Event",
@@ -233,6 +234,18 @@ class Comm(_Event, frozen=True, tag="comm"):
     message: CommBody
 
 
+class CommsMissed(_Event, frozen=True, tag="comms_missed"):
+    """Messages of comms did not reach whoever follows them. Never stored.
+
+    Attributes:
+        count: How many; None if that is unknown, and may be none.
+        message: Why, in a sentence; None if the reader was too slow.
+    """
+
+    count: int | None = None
+    message: str | None = None
+
+
 class CellChanged(_Event, frozen=True, tag="cell"):
     """A cell was added, edited, moved or deleted, or its outputs were cleared. Made by the room."""
 
@@ -271,5 +284,6 @@ Event = (
     | EnvProgress
     | CellChanged
     | Comm
+    | CommsMissed
     | Omitted
 )

@@ -158,13 +158,15 @@ class Subscribe(Streamed[Done], frozen=True, tag="subscribe"):
     Attributes:
         cell_ids: Only events of these cells; None for all.
         after: None for events from now on.
-        comms: Whether to send the kernel's `Comm` events, too, as long as the client keeps up. Their number is that of
-            an earlier event.
+        comms: Whether to send the kernel's `Comm` events, too, as long as the client keeps up, and a `CommsMissed`
+            where some are missing. Their number is that of an earlier event.
+        resumed: Whether the client followed before and its connection broke: it may have missed some since.
     """
 
     cell_ids: Texts | None = None
     after: Number | None = None
     comms: bool = False
+    resumed: bool = False
 
 
 class CancelExecution(InRoom[Done], frozen=True, tag="cancel_execution"):

@@ -233,9 +233,10 @@ def send_comm(
         msg_type: `comm_open`, `comm_msg` or `comm_close`.
         content: JSON values: the `comm_id`, the `data`, and for `comm_open` the `target_name`.
         metadata: JSON values.
-        buffers: The binary buffers, at most some 15 MiB together.
+        buffers: The binary buffers, together with the rest less than 16 MiB.
 
     Raises:
+        InvalidArgument: If the message is too large.
         NoKernel: If no kernel runs.
         TypeError: If something is no JSON value.
 

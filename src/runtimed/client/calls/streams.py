@@ -136,7 +136,8 @@ def subscribe(
         cell_ids: Only the events of these cells, and those of the kernel; None for all.
         event_types: Only events of these types; None for all but input requests of code (`input_requested`) and
             messages of comms (`comm`). The latter are not stored: they come from the first event on that is taken, as
-            long as the reader keeps up.
+            long as the reader keeps up. Where some are missing, because the reader was too slow, the connection broke,
+            or one was larger than 15 MiB, comes a `comms_missed` with their number.
 
     Raises:
         TypeError: If an argument is a text instead of a list: its letters would match nothing.
@@ -151,5 +152,8 @@ def subscribe(
             f"There are no events of the type {', '.join(sorted(map(repr, unknown)))}; those that there are: "
             f"{', '.join(get_args(EventType))}"
         )
-    wanted = set(get_args(EventType)) - {"input_requested", "comm"} if event_types is None else event_types
+    every = set(get_args(EventType))
+    wanted = every - {"input_requested", "comm"} if event_types is None else set(event_types)
+    if "comm" in wanted:
+        wanted.add("comms_missed")
     return Stream(notebook, cell_ids=cell_ids, event_types=wanted)

@@ -22,9 +22,9 @@ from runtimed.errors import RuntimedError, StorageError
 from runtimed.execution.output_sizes import OutputSizes
 from runtimed.ids import HostEpoch, SessionId
 from runtimed.protocol.client_operations import ClientOperation
-from runtimed.protocol.codec import decode_event, encode_event
+from runtimed.protocol.codec import decode_event, encode_event, is_comm
 from runtimed.protocol.connection import Asked, ServingSide
-from runtimed.protocol.events import Event
+from runtimed.protocol.events import CommsMissed, Event
 from runtimed.protocol.operation import ReplyBody
 from runtimed.storage.session_store import SessionStore
 from runtimed.transport.channel import TURN, Channel
@@ -73,6 +73,7 @@ class Stream:
         cell_ids: frozenset[str] | None = None,
         only: type[Event] | None = None,
         comms: bool = False,
+        resumed: bool = False,
         outcome: Callable[[], ReplyBody | None] = lambda: None,
     ) -> None:
         """Create a stream that is behind; `advance` lets it catch up.
@@ -85,7 +86,8 @@ class Stream:
             reader: Send only the events of one execution that this reader returns; None for the whole session.
             cell_ids: Send only events of these cells, and those of no cell.
             only: Send only events of this type.
-            comms: Whether to send `Comm` events, too.
+            comms: Whether to send `Comm` events, too, and the number of those that the client missed.
+            resumed: Whether the client may have missed some before.
             outcome: Called when all events are sent. Returns the final reply; None if more events may come.
         """
         self._channel = channel
@@ -95,6 +97,8 @@ class Stream:
         self._cell_ids = cell_ids
         self._only = only
         self.comms = comms
+        self._missed = 0
+        self._has_gap = comms and resumed
         self._outcome = outcome
         self._live = False
         self._open = True
@@ -152,9 +156,20 @@ class Stream:
         self.close()
 
     def tell(self, body: bytes) -> None:
-        """Send a `Comm`, if it is wanted and the client keeps up."""
-        if self.comms and self._live and self._channel.writable:
+        """Send a `Comm` or `CommsMissed` if it is wanted; count it if the client does not keep up."""
+        if not self.comms:
+            return
+        if self._live and self._channel.writable:
             self._send(iter([(self.cursor, body)]))
+        else:
+            self._live = False  # what it has missed is told when it is up to date again
+            self._missed += _comms_in(body)
+
+    def _tell_missed(self) -> None:
+        if self._missed or self._has_gap:
+            missed = self._log.missed(None if self._has_gap else self._missed)
+            self._missed, self._has_gap = 0, False
+            self._send(iter([(self.cursor, missed)]))
 
     def fall_behind(self) -> None:
         """Send what was just committed later, from storage."""
@@ -199,6 +214,7 @@ class Stream:
                 self.cursor = page[-1][0]
             if not page or self.cursor >= self._log.last:
                 self._live = True
+                self._tell_missed()
                 self._conclude()
             else:
                 self.advance()
@@ -334,6 +350,10 @@ class EventLog:
         for stream in list(self._streams):
             stream.tell(body)
 
+    def missed(self, count: int | None) -> bytes:
+        """Return the event that says how many messages of comms were missed; None for an unknown number."""
+        return encode_event(CommsMissed(at=self._clock(), count=count))
+
     def forget_sizes(self, execution_id: str | None = None) -> None:
         """Forget the sizes of an execution's displays, or of all displays: they get no more updates."""
         self._sizes.forget(execution_id)
@@ -381,3 +401,9 @@ class EventLog:
         self._streams.pop(stream, None)
         if stream.comms:
             self.on_comms()
+
+
+def _comms_in(body: bytes) -> int:
+    """Return how many messages of comms whoever does not get this event misses."""
+    event = None if is_comm(body) else decode_event(body)
+    return event.count or 1 if isinstance(event, CommsMissed) else 1

@@ -421,7 +421,7 @@ class RoomKernel(Hosted):
     # --- reports of the host ---
 
     def host_news(self, event: bytes) -> None:
-        """See `HostOwner`: a kernel's host sends `Comm` events."""
+        """See `HostOwner`: a kernel's host sends `Comm` and `CommsMissed` events."""
         self._log.tell(event)
 
     def _described(self, reply: AttachReply) -> None:

@@ -169,6 +169,7 @@ def _in_room(
                 after=room.log.last if operation.after is None else operation.after,
                 cell_ids=None if operation.cell_ids is None else frozenset(operation.cell_ids),
                 comms=operation.comms,
+                resumed=operation.resumed,
             )
         case execution_ops.ReadEvents():
             room.contents.check_execution(operation.execution_id)
