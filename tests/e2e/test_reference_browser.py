@@ -54,22 +54,42 @@ def python(script: str, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True)
 
 
-def test_creating_a_session(client: Client, site: str) -> None:
-    with client.BrowserSession(headless=True, timeout_minutes=10, viewport_width=1920, viewport_height=1080) as session:
-        assert re.fullmatch("browser-session-[0-9a-f-]{36}", session.session_id or "")
+def test_creating_a_session_that_is_stopped_despite_an_error_and_by_hand_as_often_as_one_likes(
+    client: Client, site: str
+) -> None:
+    session = client.BrowserSession(headless=True, timeout_minutes=10, viewport_width=1920, viewport_height=1080)
 
-        page = session.page
-        page.goto(site)
+    def work() -> None:
+        with session:
+            assert re.fullmatch("browser-session-[0-9a-f-]{36}", session.session_id or "")
 
-        assert page.title() == "Mauna Loa Observatory"
-        assert page.evaluate("[innerWidth, innerHeight]") == [1920, 1080]
+            page = session.page
+            page.goto(site)
+
+            assert page.title() == "Mauna Loa Observatory"
+            assert page.evaluate("[innerWidth, innerHeight]") == [1920, 1080]
+            raise ValueError("Something went wrong!")
+
+    with pytest.raises(ValueError, match="Something went wrong!"):
+        work()
 
     # Session automatically stopped here
     status = session.status()
-    assert (status.status, status.close_reason) == ("closed", "stopped")
+    assert (status.status, status.close_reason) == ("closed", "error")
+
+    session_id = session.session_id
+    session.stop()
+    session.stop()
+
+    assert session.session_id == session_id
+    assert session.status().status == "closed"
+    with pytest.raises(SessionClosed, match=r"closed \(error\)"):
+        session.observe()
+    with pytest.raises(SessionClosed):
+        _ = session.page
 
 
-def test_details_and_lists_and_a_second_client(client: Client, site: str) -> None:
+def test_details_and_lists_and_other_processes_that_attach_and_connect_by_the_id(client: Client, site: str) -> None:
     assert client.sessions.list(status="active") == []
     with client.BrowserSession(label="shop") as session:
         status = session.status()
@@ -100,23 +120,25 @@ with sync_playwright() as playwright:
         assert session.observe().title == "Measurements"
         assert session.status().last_accessed_at > before
 
+        # Another process connects to the session by its id.
+        session.execute(type="goto", url=site)
+        script = """
+import sys
+from runtimed import Client
+session_id, site = sys.argv[1:]
+with Client().BrowserSession(session_id) as session:
+    print(session.session_id == session_id, session.status().status)
+    page = session.page
+    page.goto(f"{site}/data.html")
+other = Client().BrowserSession(session_id)
+print(other.observe().title)  # without start()
+"""
+        with python(script, str(session.session_id), site) as other:
+            assert other.communicate(timeout=60)[0] == "True active\nMeasurements\n"
 
-def test_a_session_is_stopped_by_hand_as_often_as_one_likes(client: Client) -> None:
-    session = client.BrowserSession()
-    assert session.session_id is None
-    assert session.status().status == "not_started"
-    session.start()
-    session_id = session.session_id
-
-    session.stop()
-    session.stop()
-
-    assert session.session_id == session_id
-    assert session.status().status == "closed"
-    with pytest.raises(SessionClosed, match=r"closed \(stopped\)"):
-        session.observe()
-    with pytest.raises(SessionClosed):
-        _ = session.page
+        # The other process had joined it, and has only left it.
+        assert session.status().status == "active"
+        assert session.observe().title == "Measurements"
 
 
 def test_the_complete_lifecycle_example(
@@ -139,47 +161,13 @@ def test_the_complete_lifecycle_example(
         page.get_by_role("button", name="Book").click()
         assert page.get_by_role("status").inner_text() == "Thank you, Ada: we expect you on Monday."
 
+    # Session automatically stopped here
+    status = session.status()
+    assert (status.status, status.close_reason) == ("closed", "stopped")
     assert Path("screenshot.png").read_bytes().startswith(b"\x89PNG")
     saved = json.loads(Path("cookies.json").read_text())
     assert [(cookie["name"], cookie["value"]) for cookie in saved] == [("visitor", "Ada")]
     assert Path("cookies.json").stat().st_mode & 0o777 == 0o600
-
-
-def test_connecting_to_an_existing_session_by_its_id(client: Client, site: str) -> None:
-    script = """
-import sys
-from runtimed import Client
-session_id, site = sys.argv[1:]
-with Client().BrowserSession(session_id) as session:
-    print(session.session_id == session_id, session.status().status)
-    page = session.page
-    page.goto(f"{site}/data.html")
-other = Client().BrowserSession(session_id)
-print(other.observe().title)  # without start()
-"""
-    with client.BrowserSession() as session:
-        session.execute(type="goto", url=site)
-        with python(script, str(session.session_id), site) as other:
-            assert other.communicate(timeout=60)[0] == "True active\nMeasurements\n"
-
-        # The other process had joined it, and has only left it.
-        assert session.status().status == "active"
-        assert session.observe().title == "Measurements"
-
-
-def test_a_session_is_stopped_despite_an_error(client: Client, site: str) -> None:
-    session = client.BrowserSession()
-
-    def work() -> None:
-        with session:
-            session.execute(type="goto", url=site, raise_on_failure=True)
-            raise ValueError("Something went wrong!")
-
-    with pytest.raises(ValueError, match="Something went wrong!"):
-        work()
-
-    status = session.status()
-    assert (status.status, status.close_reason) == ("closed", "error")
 
 
 def test_an_interrupt_is_handled_gracefully(client: Client, site: str) -> None:
@@ -215,6 +203,7 @@ with Client().BrowserSession() as session:
 def test_the_lifecycle_from_not_started_to_timed_out(client: Client, site: str, tmp_path: Path) -> None:
     # 1. create
     session = client.BrowserSession(timeout_minutes=0.05, cookie_file=tmp_path / "cookies.json")
+    assert session.session_id is None
     assert session.status().status == "not_started"
     # 2. start
     session.start()

@@ -61,12 +61,17 @@ def drivers() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "run-driver" in command_of(child)]
 
 
-def test_a_thread_uses_the_pages_of_several_sessions(names: tuple[str, str]) -> None:
+def test_a_thread_uses_the_pages_of_several_sessions_also_after_the_death_of_their_driver(
+    names: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     with BrowserSession(names[0]) as first:
         first.page.goto(ONE)
         with BrowserSession(names[1]) as second:
             second.page.goto(TWO)
 
+            assert (first.page.title(), second.page.title()) == ("One", "Two")
+            [driver] = drivers()
+            driver.kill()
             assert (first.page.title(), second.page.title()) == ("One", "Two")
             assert len(drivers()) == 1
 
@@ -79,26 +84,14 @@ def test_a_thread_uses_the_pages_of_several_sessions(names: tuple[str, str]) -> 
         assert first.page.title() == "One"
         assert len(drivers()) == 1
     assert drivers() == []
+    gc.collect()
+    assert caplog.messages == []  # what asyncio logs of exceptions that nobody retrieved
 
     # The next one gets a driver of its own, and an event loop may run here again.
     with BrowserSession(names[1]) as third:
         third.page.goto(ONE)
         assert third.page.title() == "One"
     asyncio.run(asyncio.sleep(0))
-
-
-def test_a_driver_that_died_is_followed_by_another(names: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
-    with BrowserSession(names[0]) as first, BrowserSession(names[1]) as second:
-        first.page.goto(ONE)
-        second.page.goto(TWO)
-        [driver] = drivers()
-        driver.kill()
-        assert first.page.title() == "One"
-        assert second.page.title() == "Two"
-        assert len(drivers()) == 1
-    assert drivers() == []
-    gc.collect()
-    assert caplog.messages == []  # what asyncio logs of exceptions that nobody retrieved
 
 
 def test_who_has_a_playwright_of_his_own_is_told_how_that_one_attaches_itself(session: BrowserSession) -> None:
@@ -131,7 +124,9 @@ def test_a_page_that_cannot_be_attached_leaves_nothing(
     assert session.page.url == "about:blank"
 
 
-def test_the_page_is_always_that_of_the_active_tab(session: BrowserSession) -> None:
+def test_the_page_is_always_that_of_the_active_tab_and_knows_what_happened_before_it_was_asked_for(
+    session: BrowserSession,
+) -> None:
     session.page.goto("about:blank")
     session.page.set_content("<title>One</title><button onclick=\"window.open('about:blank')\">Open</button>")
     first, active = session.page, session.observe().tab
@@ -153,18 +148,15 @@ def test_the_page_is_always_that_of_the_active_tab(session: BrowserSession) -> N
     session.page.close()
     assert session.page.url == "about:blank"
 
-
-def test_the_page_knows_what_happened_before_it_was_asked_for(session: BrowserSession) -> None:
     file = "data:text/html,<a download='{0}.txt' href='data:,{0}'>Save"
     with serve() as site:
-        _ = session.page
-        for index in range(3):
+        for index in range(2):
             session.execute(type="goto", url=f"{site.url}/plain?{index}", raise_on_failure=True)
             assert session.page.url == f"{site.url}/plain?{index}"
             push = f"history.pushState({{}}, '', '/pushed/{index}')"
             session.execute(type="evaluate_js", code=push, raise_on_failure=True)
             assert session.page.url == f"{site.url}/pushed/{index}"
-        for index in range(3):
+        for index in range(2):
             session.execute(type="close_tab", raise_on_failure=True)
             assert session.page.url == "about:blank"
             session.execute(type="goto", url=ONE, raise_on_failure=True)
@@ -180,21 +172,15 @@ def test_the_page_knows_what_happened_before_it_was_asked_for(session: BrowserSe
         assert expected.value.suggested_filename == "second.txt"
 
 
-def test_the_asynchronous_page_knows_what_happened_before_it_was_asked_for(names: tuple[str, str]) -> None:
-    async def scenario() -> None:
-        async with AsyncBrowserSession(names[0]) as session:
-            await session.async_page()
-            for index in range(3):
-                await session.execute(type="goto", url=f"data:text/html,{index}", raise_on_failure=True)
-                assert (await session.async_page()).url == f"data:text/html,{index}"
-
-    asyncio.run(scenario())
-
-
-def test_the_asynchronous_page_is_always_that_of_the_active_tab(names: tuple[str, str]) -> None:
+def test_the_asynchronous_page_is_that_of_the_active_tab_and_knows_what_happened_before_it_was_asked_for(
+    names: tuple[str, str],
+) -> None:
     async def scenario() -> None:
         async with AsyncBrowserSession(names[0]) as session:
             first = await session.async_page()
+            for index in range(2):
+                await session.execute(type="goto", url=f"data:text/html,{index}", raise_on_failure=True)
+                assert (await session.async_page()).url == f"data:text/html,{index}"
             await first.set_content("<title>One</title><button onclick=\"window.open('about:blank')\">Open</button>")
             await session.execute(type="click", role="button", name="Open")
             second = await session.async_page()
