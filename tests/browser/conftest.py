@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 
 import psutil
 import pytest
+from playwright.async_api import Error as PlaywrightError
 
 from runtimed.actions import Action, Goto, parse_action
 from runtimed.browser.engine import Browser
 from runtimed.browser.lifespan import Lifespan
+from runtimed.browser.open_tab import OpenTab
 from runtimed.lifecycle import Limits
 from runtimed.pages import ActionResult, BrowserConfig, LogEntry, Observation
 from tests.browser.server import Site, serve
@@ -156,12 +158,28 @@ def shared(run: Run[Any]) -> Iterator[Driven]:
 
 
 @pytest.fixture
-def browser(shared: Driven, site: Site) -> Driven:
-    """The module's browser, with a single empty tab: a new one only if the last test has left one that is of no use."""
-    if not shared.execute(Goto("about:blank", timeout=2)).success:
+def browser(shared: Driven) -> Driven:
+    """The module's browser, with a single tab, which shows whatever the last test has left there.
+
+    The tab is a new one only if that page is of no use. An empty page for each test would take as much processor time
+    as many tests do; where a test needs one, it goes there.
+    """
+    tab = shared.browser._tabs.latest
+    if tab is None or not shared.run(_is_of_use(tab)):
         shared.do("new_tab")
-    for tab in shared.observe().tabs:
-        if not tab.active:
-            shared.do("close_tab", tab=tab.id)
+    for other in shared.browser._tabs.all:
+        if other is not shared.browser._tabs.latest:
+            shared.do("close_tab", tab=other.id)
     shared.heard.entries.clear()
     return shared
+
+
+async def _is_of_use(tab: OpenTab) -> bool:
+    """Whether a page answers, and lets itself be left without a question."""
+    if tab.dialog is not None or tab.crashed:
+        return False
+    try:
+        async with asyncio.timeout(2):
+            return bool(await tab.page.evaluate("dispatchEvent(new Event('beforeunload', { cancelable: true }))"))
+    except (PlaywrightError, TimeoutError):
+        return False

@@ -77,6 +77,7 @@ def test_a_file_to_which_an_address_leads_is_not_what_the_page_downloads_meanwhi
     result = browser.do("goto", url=f"{site.url}/{path}")
 
     assert result.data["download"]["url"] == f"{site.url}/download/report.txt"
+    browser.goto("about:blank")  # the page ends, and its downloads with it
 
 
 def test_an_address_leads_to_its_page_whatever_the_page_before_downloads(browser, site):
@@ -93,6 +94,7 @@ def test_what_a_tab_shows_is_saved_and_not_what_it_downloads_meanwhile(browser, 
     browser.js(DOWNLOADS_IN_A_LOOP)
 
     assert browser.do("download_file").data["url"] == f"{site.url}/plain"
+    browser.goto("about:blank")  # the page ends, and its downloads with it
 
 
 def test_what_begins_no_download_is_told_with_what_came_instead(browser, site, monkeypatch):
