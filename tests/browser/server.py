@@ -10,12 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["DOWNLOAD_SIZE", "PAGES", "Site", "serve"]
+__all__ = ["DOWNLOAD_SIZE", "HANGS", "PAGES", "Site", "serve"]
 
 FOLDER = Path(__file__).parent / "site"
 PAGES = Path(__file__).parent / "pages"
 CORPUS = Path(__file__).parent / "markdown"
 DOWNLOAD_SIZE = 100 * 10**6
+HANGS = "(() => { const asked = new XMLHttpRequest(); asked.open('GET', '/never', false); asked.send(); })();"
+"""Code with which a page of the site answers nobody any more, as with `for (;;);`, which takes a whole processor."""
 
 
 class Site:
@@ -45,6 +47,9 @@ class _Handler(BaseHTTPRequestHandler):
             case ["never"]:
                 self.site.closing.wait(60)
                 self.close_connection = True
+            case ["after", seconds]:
+                self.site.closing.wait(float(seconds))
+                self._send(b"")
             case ["half"]:
                 self._head(200, "text/html", None)
                 self.wfile.write(b"<!doctype html><title>Half</title><p>the first half</p>")
@@ -79,8 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(b"evil", "application/octet-stream", name)
             case ["download", name]:
                 self._send(b"a report\n", "application/octet-stream", f'attachment; filename="{name}"')
-            case ["many"]:
-                self._send(_many(10_000).encode())
+            case ["many", count]:
+                self._send(_many(int(count)).encode())
             case ["table", rows]:
                 self._send(_table(int(rows)).encode())
             case ["list"]:

@@ -68,7 +68,7 @@ def said(browser):
 
 
 def test_the_dialog_of_an_action_waits_for_its_answer_though_playwright_dismisses_any(browser, site, attach):
-    got = []
+    got: list[str] = []
     with attach() as theirs:
         for kind, accept, text, _ in ANSWERS:
             if not got or got[-1] == "/tiny":

@@ -120,15 +120,14 @@ def test_pages_believe_what_the_session_says_and_sites_and_proxies_get_their_log
         assert "correct horse" not in repr(browser.heard.entries)
 
 
-def test_an_invalid_certificate_is_taken_where_that_was_asked_for(run, browser):
-    with serve(tls=True) as safe:
-        assert (
-            "certificate is not valid (ignore_https_errors takes it)"
-            in browser.execute("goto", url=f"{safe.url}/plain").message
-        )
-        with browsing(run, ignore_https_errors=True) as trusting:
-            trusting.goto(f"{safe.url}/plain")
-            assert trusting.observe().title == "Plain"
+def test_an_invalid_certificate_is_taken_and_every_permission_given_where_that_was_asked_for(run):
+    with (
+        serve(tls=True) as safe,
+        browsing(run, ignore_https_errors=True, permissions=PERMISSIONS) as trusting,
+    ):
+        assert trusting.observe().url == "about:blank"
+        trusting.goto(f"{safe.url}/plain")
+        assert trusting.observe().title == "Plain"
 
 
 @pytest.mark.parametrize(
@@ -159,11 +158,6 @@ def test_what_cannot_be_had_is_refused_where_it_is_asked_for(run, config, says):
     for face in (BrowserSession, AsyncBrowserSession):
         with pytest.raises(SessionError, match=says):
             face(**options)
-
-
-def test_every_permission_that_is_offered_can_be_given(run):
-    with browsing(run, permissions=PERMISSIONS) as browser:
-        assert browser.observe().url == "about:blank"
 
 
 def test_options_are_read_as_playwright_has_them():

@@ -43,30 +43,6 @@ ASK = """async url => Promise.all([
 ])"""
 
 
-def test_nobody_but_the_allowed_hosts_is_asked_for_anything(run, site):
-    with browsing(run, allowed_domains=("localhost",)) as browser:
-        browser.goto(f"{site.other}/plain")
-        site.asked.clear()
-
-        asked = browser.js(f"({ASK})({site.url!r})")
-        gone = browser.execute("goto", url=f"{site.url}/plain")
-        led = browser.execute("goto", url=f"{site.other}/plain")
-        elsewhere = browser.execute("evaluate_js", code=f"location.href = '{site.url}/plain'; 1")
-        browser.until(lambda: browser.addresses()[0].startswith("chrome-error:"), "it does not fail")
-
-        assert asked == ["refused", "refused", "refused", "shown", "refused"]
-        assert (gone.error, led.success, elsewhere.success) == ("Refused", True, True)
-        assert gone.message == (
-            f"{site.url}/plain was not opened: 127.0.0.1 is not among the allowed domains of this session (localhost)"
-        )
-        assert [path for path in site.asked if path not in ("/plain", "/favicon.ico")] == []
-        assert browser.execute("goto", url=f"{site.other}/article").success
-
-        redirected = browser.execute("goto", url=f"{site.other}/moved?{site.url}/plain")
-        assert (redirected.success, redirected.error) == (False, "Navigation")
-        assert redirected.message.endswith("; only localhost may be asked in this session")
-
-
 SENT = {
     "/audio", "/beacon", "/css", "/embed", "/events", "/fetch", "/font", "/frame", "/frame-redirect", "/image",
     "/import", "/keepalive", "/module", "/modulepreload", "/object", "/poster", "/prefetch", "/preload", "/redirect",
@@ -74,7 +50,7 @@ SENT = {
 }  # fmt: skip
 
 
-def test_a_page_sends_other_hosts_nothing_in_any_way_that_it_has(run, site, browser, tmp_path):
+def test_nobody_but_the_allowed_hosts_is_asked_in_any_way_that_a_page_has(run, site, browser, tmp_path):
     def leak(page, port):
         page.goto(f"{site.other}/leaks")
         return f"Promise.all([leak('127.0.0.1', {port}), leak('text-{port}.example', {port})])"
@@ -91,12 +67,36 @@ def test_a_page_sends_other_hosts_nothing_in_any_way_that_it_has(run, site, brow
         listen() as heard,
         browsing(run, allowed_domains=("localhost",), chrome_args=(f"--log-net-log={log}",)) as guarded,
     ):
+        nothing_leads_elsewhere(guarded, site)
         guarded.js(leak(guarded, heard.port))
         guarded.execute("goto", url=f"{site.other}/moved?http://127.0.0.1:{heard.port}/goto")
     # Its Chromium has ended.
 
     assert (heard.paths, heard.packets, names_of(heard)) == (set(), 0, [])
     assert resolved(log) <= {"localhost", "~notfound"}
+
+
+def nothing_leads_elsewhere(guarded, site):
+    guarded.goto(f"{site.other}/plain")
+    site.asked.clear()
+
+    asked = guarded.js(f"({ASK})({site.url!r})")
+    gone = guarded.execute("goto", url=f"{site.url}/plain")
+    led = guarded.execute("goto", url=f"{site.other}/plain")
+    elsewhere = guarded.execute("evaluate_js", code=f"location.href = '{site.url}/plain'; 1")
+    guarded.until(lambda: guarded.addresses()[0].startswith("chrome-error:"), "it does not fail")
+
+    assert asked == ["refused", "refused", "refused", "shown", "refused"]
+    assert (gone.error, led.success, elsewhere.success) == ("Refused", True, True)
+    assert gone.message == (
+        f"{site.url}/plain was not opened: 127.0.0.1 is not among the allowed domains of this session (localhost)"
+    )
+    assert [path for path in site.asked if path not in ("/plain", "/favicon.ico")] == []
+    assert guarded.execute("goto", url=f"{site.other}/article").success
+
+    redirected = guarded.execute("goto", url=f"{site.other}/moved?{site.url}/plain")
+    assert (redirected.success, redirected.error) == (False, "Navigation")
+    assert redirected.message.endswith("; only localhost may be asked in this session")
 
 
 def resolved(log):
@@ -182,7 +182,9 @@ def test_a_domain_that_is_none_starts_no_browser(run, domain, tmp_path):
         pass
 
 
-def test_files_are_opened_only_where_that_was_asked_for(run, browser, tmp_path):
+def test_files_are_opened_only_where_that_was_asked_for_and_chromium_asks_nobody_by_itself(
+    run, site, browser, tmp_path
+):
     page = tmp_path / "page.html"
     page.write_text("<title>A file</title>")
 
@@ -201,9 +203,16 @@ def test_files_are_opened_only_where_that_was_asked_for(run, browser, tmp_path):
             return len(pages)
 
     assert browser.run(around()) == 2
-    with browsing(run, allow_files=True) as other:
+    log = tmp_path / "net.json"
+    logged = (f"--log-net-log={log}", "--net-log-capture-mode=Everything")
+    with browsing(run, allow_files=True, chrome_args=logged) as other:
         other.goto(page.as_uri())
         assert other.observe().title == "A file"
+        other.goto(f"{site.url}/form")
+
+    hosts = set(re.findall(r'"(?:url|host)":"(?:(?:https?|wss?)://)?([^"/:]+)', log.read_text()))
+    assert hosts <= {"127.0.0.1", "localhost"}
+    assert "127.0.0.1" in hosts
 
 
 def test_which_chromium_is_taken(tmp_path):
@@ -274,16 +283,6 @@ def test_opening_that_is_cancelled_leaves_nothing_running(run, tmp_path):
 
     run(give_up())
     assert processes_of(tmp_path) == []
-
-
-def test_chromium_asks_nobody_by_itself(run, site, tmp_path):
-    log = tmp_path / "net.json"
-    with browsing(run, chrome_args=(f"--log-net-log={log}", "--net-log-capture-mode=Everything")) as browser:
-        browser.goto(f"{site.url}/form")
-
-    hosts = set(re.findall(r'"(?:url|host)":"(?:(?:https?|wss?)://)?([^"/:]+)', log.read_text()))
-    assert hosts <= {"127.0.0.1", "localhost"}
-    assert "127.0.0.1" in hosts
 
 
 def test_chromium_loads_no_pages_of_its_own(run, site, browser):

@@ -17,12 +17,18 @@ from runtimed.browser.chromium import Chromium
 from runtimed.browser.cookies import read_cookie_file, write_cookie_file
 from runtimed.browser.profiles import list_profiles, load_profile, remove_profile, store_profile
 from tests.browser.conftest import browsing
+from tests.browser.server import HANGS
 
 COOKIE = {"name": "a", "value": "1", "domain": "127.0.0.1"}
 
 
 def names(cookies):
     return sorted(cookie["name"] for cookie in cookies)
+
+
+def contents(folder):
+    """What the files in a folder hold, by path."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # --- files, no browser ---
@@ -73,13 +79,27 @@ def test_a_stored_profile_takes_the_place_of_the_one_before_in_one_step(tmp_path
 # --- with a browser ---
 
 
-def test_the_cookie_file_and_the_browser_have_the_same_cookies(run, site, tmp_path):
+@pytest.fixture
+def temporary(monkeypatch):
+    """The folder for temporary files, in which nothing is left."""
+    with tempfile.TemporaryDirectory(prefix="rt") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+        assert list(Path(folder).iterdir()) == []
+
+
+def test_a_session_that_starts_again_has_the_cookies_of_its_file_and_its_profile_unless_that_was_not_to_be_kept(
+    run, site, tmp_path, temporary
+):
     path = tmp_path / "cookies.json"
     later = time.time() + 1000
     path.write_text(json.dumps([{**COOKIE, "expires": later}, {**COOKIE, "name": "b", "expires": later}]))
     folder = tmp_path / "session"
     folder.mkdir(mode=0o700)
+    stored, store = "localStorage.getItem('x')", "void localStorage.setItem('x', '1')"
     with browsing(run, folder, cookie_file=str(path)) as browser:
+        assert list(temporary.iterdir())
+        assert list(temporary.glob("playwright*")) == []  # its driver would not always have time to remove it
         browser.goto(f"{site.url}/cookie")
         assert browser.js("document.cookie.split('; ').sort()") == ["a=1", "b=1", "tasted=yes"]
         browser.js("void (document.cookie = 'a=; Max-Age=0')")
@@ -87,20 +107,32 @@ def test_the_cookie_file_and_the_browser_have_the_same_cookies(run, site, tmp_pa
         assert names(browser.run(browser.browser.cookies())) == ["b", "c", "tasted"]
         with pytest.raises(BrowserError, match="cookie 2: it has no value"):
             browser.run(browser.browser.set_cookies([COOKIE, {"name": "d"}]))
+        assert browser.js(stored) is None
+        browser.js(store)
 
     assert names(read_cookie_file(path)) == ["b", "c", "tasted"]
     # A cookie that is not in the file is not in the browser, though its profile has it.
     path.write_text("[]")
-    with browsing(run, folder, cookie_file=str(path)) as browser:
+    with browsing(run, folder, cookie_file=str(path), persist_profile=False) as browser:
         assert browser.run(browser.browser.cookies()) == []
+        browser.goto(f"{site.url}/plain")
+        assert browser.js(stored) == "1"
+        browser.js(store)
+    with browsing(run, folder) as browser:
+        browser.goto(f"{site.url}/plain")
+        assert browser.js(stored) is None
 
 
-def test_cookies_outlive_the_death_of_chromium(run, site, tmp_path):
+def test_cookies_outlive_the_death_of_chromium_and_nothing_is_left_in_the_folder_for_temporary_files(
+    run, site, tmp_path, temporary
+):
     path = tmp_path / "cookies.json"
     with browsing(run, cookie_file=str(path)) as browser:
         browser.goto(f"{site.url}/cookie")
         browser.until(lambda: path.exists() and "tasted" in path.read_text(), "the cookies are not written")
-        os.kill(browser.browser.pid, signal.SIGKILL)
+        assert list(temporary.iterdir())
+        os.killpg(browser.browser.pid, signal.SIGKILL)
+        run(asyncio.wait([browser.browser.ended]))
 
     assert names(read_cookie_file(path)) == ["tasted"]
 
@@ -172,14 +204,15 @@ def test_profiles_keep_what_pages_store_saved_live_each_time_or_at_the_end(run, 
         browser.run(browser.browser.save_profile("live"))
         assert browser.js(STORED) == ["yes", "session=1", "green"]
 
+    saved = contents(tmp_path / "profiles")
     with browsing(run, profile="live", profiles_dir=profiles, persist_profile=False) as browser:
         browser.goto(f"{site.url}/plain")
         assert browser.js(STORED) == ["yes", "session=1", "green"]
         browser.js("void localStorage.setItem('kept', 'changed')")
-    for name in ("live", "end"):
-        with browsing(run, profile=name, profiles_dir=profiles, persist_profile=False) as browser:
-            browser.goto(f"{site.url}/plain")
-            assert browser.js("localStorage.getItem('kept')") == "yes"
+    with browsing(run, profile="end", profiles_dir=profiles, persist_profile=False) as browser:
+        browser.goto(f"{site.url}/plain")
+        assert browser.js("localStorage.getItem('kept')") == "yes"
+    assert contents(tmp_path / "profiles") == saved
 
 
 LAST_WORDS = """() => {
@@ -191,7 +224,7 @@ LAST_WORDS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("meanwhile", ["0", "alert('?')", "for (;;);"])
+@pytest.mark.parametrize("meanwhile", ["alert('?')", HANGS], ids=["a dialog", "it hangs"])
 def test_what_pages_store_last_is_kept_however_fast_chromium_ends(run, site, tmp_path, monkeypatch, meanwhile):
     async def end_at_once(chromium):
         chromium.kill()
@@ -206,34 +239,14 @@ def test_what_pages_store_last_is_kept_however_fast_chromium_ends(run, site, tmp
         browser.js(LAST_WORDS)
         browser.do("new_tab", url=f"{site.url}/form")
         browser.js("void localStorage.setItem('other', 'tab')")
+        browser.do("new_tab", url=f"{site.url}/tiny")
+        browser.js("void localStorage.setItem('third', 'too')")
         browser.execute("evaluate_js", code=f"() => {{ {meanwhile} }}", timeout=0.5)
         last = len(browser.heard.entries)
     assert [entry.text for entry in browser.heard.entries[last:] if entry.kind == "tab"] == []
 
     with browsing(run, folder) as browser:
         browser.goto(f"{site.url}/plain")
-        assert browser.js("['kept', 'last', 'other'].map(key => localStorage.getItem(key))") == ["yes", "word", "tab"]
+        kept = browser.js("['kept', 'last', 'other', 'third'].map(key => localStorage.getItem(key))")
+        assert kept == ["yes", "word", "tab", "too"]
         assert browser.js("document.cookie.split('; ').sort()") == ["kept=1", "session=1"]
-
-
-def test_a_session_that_starts_again_has_its_profile_unless_it_was_not_to_be_kept(run, site, tmp_path):
-    folder = tmp_path / "session"
-    folder.mkdir(mode=0o700)
-    for persist, before in [(True, None), (False, "1"), (True, None)]:
-        with browsing(run, folder, persist_profile=persist) as browser:
-            browser.goto(f"{site.url}/plain")
-            assert browser.js("localStorage.getItem('x')") == before
-            browser.js("void localStorage.setItem('x', '1')")
-
-
-@pytest.mark.parametrize("is_killed", [False, True])
-def test_nothing_is_left_in_the_folder_for_temporary_files(run, monkeypatch, is_killed):
-    with tempfile.TemporaryDirectory(prefix="rt") as temporary:
-        monkeypatch.setenv("TMPDIR", temporary)
-        with browsing(run) as driven:
-            assert list(Path(temporary).iterdir())
-            assert list(Path(temporary).glob("playwright*")) == []  # its driver would not always have time to remove it
-            if is_killed:
-                os.killpg(driven.browser.pid, signal.SIGKILL)
-                driven.run(asyncio.wait([driven.browser.ended]))
-        assert list(Path(temporary).iterdir()) == []

@@ -4,6 +4,7 @@ import pytest
 
 from runtimed.actions import Target
 from runtimed.errors import BrowserError
+from tests.browser.server import HANGS
 
 LATE = """setTimeout(() => {
   const frame = document.createElement('iframe');
@@ -135,7 +136,7 @@ def test_a_frame_that_hangs_does_not_hide_what_the_others_show(plain, site):
 
     async def hang():
         frames = plain.browser._tabs.latest.page.frames
-        await next(one for one in frames if one.url.startswith(site.other)).evaluate("setTimeout(() => { for (;;); })")
+        await next(one for one in frames if one.url.startswith(site.other)).evaluate(f"setTimeout(() => {{ {HANGS} }})")
 
     plain.run(hang())
 

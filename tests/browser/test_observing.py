@@ -46,26 +46,6 @@ def test_iframes_and_shadow_dom_are_part_of_the_page(browser, site):
     assert str(browser.observe()).count("Inside clicked") == 2
 
 
-def test_the_selector_of_every_element_finds_that_very_element(browser, site):
-    for page in ("form", "frames", "article"):
-        browser.goto(f"{site.url}/{page}")
-        browser.do("wait", load_state="load")
-        seen = browser.observe()
-        tab = browser.browser._tabs.latest
-
-        async def same(element, tab=tab):
-            _, own = browser.browser._performer._elements.locate(element.ref)
-            by_ref = await tab.page.locator(f"aria-ref={own}").element_handle()
-            found = tab.page.locator(element.selector)
-            if await found.count() != 1:
-                return f"finds {await found.count()}"
-            return await found.evaluate("(one, other) => one === other", by_ref)
-
-        got = {element.selector: browser.run(same(element)) for element in seen.elements if element.selector}
-        assert got == dict.fromkeys(got, True)
-        assert len(got) > 5
-
-
 def test_what_a_page_renders_anew_meanwhile_is_in_no_observation_twice(browser, site, monkeypatch):
     browser.goto(f"{site.url}/form")
     browser.js("""document.body.innerHTML = '<p>Live</p><ul></ul><div contenteditable>My note</div>';
@@ -361,15 +341,15 @@ def test_a_password_is_in_no_observation(browser, site):
 
 
 def test_a_part_is_looked_at_alone_and_its_refs_can_be_used(browser, site):
-    browser.goto(f"{site.url}/many")
+    browser.goto(f"{site.url}/many/1000")
     whole = browser.observe()
     first = ref_of(whole, "button", "Press 0")
 
     part = browser.observe(scope="p:last-of-type")
 
-    button = ref_of(part, "button", "Press 4999")
-    assert button == ref_of(whole, "button", "Press 4999")
-    assert browser.do("click", ref=button).message == 'Clicked button "Press 4999"'
+    button = ref_of(part, "button", "Press 499")
+    assert button == ref_of(whole, "button", "Press 499")
+    assert browser.do("click", ref=button).message == 'Clicked button "Press 499"'
     assert browser.observe(scope=first).tree == f'- button "Press 0" [ref={first}]'  # outside of that part
     assert browser.observe(scope=first, since=whole.id).tree == ""
 
@@ -454,7 +434,7 @@ def test_a_secret_is_not_in_an_observation(browser, site):
 
 
 def test_ten_thousand_elements(browser, site):
-    browser.goto(f"{site.url}/many")
+    browser.goto(f"{site.url}/many/10000")
 
     seen = browser.observe()
 

@@ -11,6 +11,13 @@ from tests.browser.conftest import browsing
 NEVER = {"expression": "window.asked = true; new Promise(() => {})", "awaitPromise": True}
 
 
+@pytest.fixture(scope="module")
+def shared(run):
+    """One whose pages must be told of the session's config."""
+    with browsing(run, device_scale_factor=2.5, viewport_width=400, viewport_height=400) as driven:
+        yield driven
+
+
 @pytest.fixture
 def tab(browser, site):
     browser.goto(f"{site.url}/plain")
@@ -57,12 +64,11 @@ def test_who_asks_after_the_end_of_the_tab_is_told(browser, tab):
         browser.run(tab.connection.send("Runtime.evaluate", {"expression": "1"}))
 
 
-def test_a_tab_without_one_is_what_the_session_asks_for_and_can_be_used(run, site, monkeypatch):
+def test_a_tab_without_one_is_what_the_session_asks_for_and_can_be_used(browser, site, monkeypatch):
     async def refuse(*_):
         raise PlaywrightError("Chromium accepts no connection")
 
-    with browsing(run, device_scale_factor=2.5) as browser:
-        monkeypatch.setattr(PageConnection, "open", refuse)
-        browser.do("new_tab", url=f"{site.url}/form")
-        assert browser.js("devicePixelRatio") == 2.5
-        browser.do("click", role="button", name="Rename me")
+    monkeypatch.setattr(PageConnection, "open", refuse)
+    browser.do("new_tab", url=f"{site.url}/form")
+    assert browser.js("devicePixelRatio") == 2.5
+    browser.do("click", role="button", name="Rename me")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -31,21 +32,22 @@ def wrong(browser: Driven, seen: Observation) -> dict[str, Any]:
     tab = browser.browser._tabs.latest
     assert tab is not None
 
-    async def check(page: Page) -> dict[str, Any]:
-        found = {}
-        for element in seen.elements:
-            if element.selector is None:
-                continue
-            where = browser.browser._performer._elements.locate(element.ref)
-            assert where is not None
-            meant = await _by_ref(tab, where[1]).element_handle()
-            names = page.locator(element.selector)
-            count, same = await names.evaluate_all("(found, meant) => [found.length, found[0] === meant]", meant)
-            if count != 1 or not same:
-                found[f"{element.role} {element.name!r}: {element.selector}"] = count
-        return found
+    async def check(page: Page, ref: str, selector: str) -> Any:
+        where = browser.browser._performer._elements.locate(ref)
+        assert where is not None
+        meant = await _by_ref(tab, where[1]).element_handle()
+        return await page.locator(selector).evaluate_all("(found, meant) => [found.length, found[0] === meant]", meant)
 
-    result: dict[str, Any] = browser.run(check(tab.page))
+    async def check_all(page: Page) -> dict[str, Any]:
+        named = [(element, element.selector) for element in seen.elements if element.selector is not None]
+        found = await asyncio.gather(*(check(page, element.ref, selector) for element, selector in named))
+        return {
+            f"{element.role} {element.name!r}: {selector}": count
+            for (element, selector), (count, same) in zip(named, found, strict=True)
+            if count != 1 or not same
+        }
+
+    result: dict[str, Any] = browser.run(check_all(tab.page))
     return result
 
 

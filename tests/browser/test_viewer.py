@@ -15,6 +15,9 @@ from runtimed.lifecycle import Limits, SessionEvent
 from tests.browser.conftest import Driven, Run, _chromium, browsing
 from tests.browser.test_relay import ask
 
+VIEW: dict[str, Any] = {"interactive_viewer": True, "viewport_width": 640, "viewport_height": 540}
+"""Small, as each picture of it takes processor time."""
+
 
 @pytest.fixture(scope="module")
 def watchers(run: Run[Any]) -> Iterator[Chromium]:
@@ -29,7 +32,7 @@ def watchers(run: Run[Any]) -> Iterator[Chromium]:
 @pytest.fixture(scope="module")
 def shared(run: Run[Any]) -> Iterator[Driven]:
     """An interactive one: its page is that of the others, and more."""
-    with browsing(run, interactive_viewer=True) as driven:
+    with browsing(run, **VIEW) as driven:
         yield driven
 
 
@@ -110,7 +113,7 @@ def test_watchers_who_take_part_go_click_type_and_answer_dialogs_and_the_log_say
         await page.wait_for_function("document.getElementById('view').naturalWidth > 0")
         shown = await page.locator("#view").bounding_box()
         assert shown is not None
-        scale = shown["width"] / 1280
+        scale = shown["width"] / VIEW["viewport_width"]
         x, y = shown["x"] + (place["x"] + 5) * scale, shown["y"] + (place["y"] + 5) * scale
         await page.mouse.click(x, y)
         await page.keyboard.type("Ada Lovelace, typed fast")
@@ -151,7 +154,7 @@ async def click_in(page: Any, driven: Any, selector: str) -> None:
     """Click an element of the page that the picture shows."""
     await page.wait_for_function("document.getElementById('view').naturalWidth > 0")
     place, shown = await driven.locator(selector).bounding_box(), await page.locator("#view").bounding_box()
-    scale = shown["width"] / 1280
+    scale = shown["width"] / VIEW["viewport_width"]
     await page.mouse.click(shown["x"] + (place["x"] + 5) * scale, shown["y"] + (place["y"] + 5) * scale)
 
 
@@ -238,7 +241,7 @@ def test_a_viewer_whose_session_has_ended_says_how_and_offers_nothing_more(run, 
         await page.close()
         return said, enabled, opacity
 
-    with browsing(run, interactive_viewer=True) as driven:
+    with browsing(run, **VIEW) as driven:
         said, enabled, opacity = run(watch(driven))
 
     assert re.fullmatch(r"ended at .*\d:\d\d:\d\d.*: closed \(stopped\)", said)
