@@ -106,7 +106,7 @@ class DocumentWork:
         try:
             async with self._lock:
                 if notebook.needs_rebuild:
-                    self._keep_intact("there is no other copy")
+                    self._delete_damaged_rows("there is no other copy")
                     return
                 if notebook.is_ready:
                     await self._write_backlog()
@@ -167,9 +167,9 @@ class DocumentWork:
             notebook.complete_rows({})
             self._document.lost(reason)
         elif self._document.is_in_doubt:
-            self._keep_intact(reason)
+            self._delete_damaged_rows(reason)
 
-    def _keep_intact(self, reason: str) -> None:
+    def _delete_damaged_rows(self, reason: str) -> None:
         lost = self._store.notebook.delete_damaged_rows()
         self._document.found()
         if lost:
@@ -222,7 +222,7 @@ class DocumentWork:
     async def _write_pending(self) -> None:
         notebook, began = self._store.notebook, time.monotonic()
         if notebook.needs_rebuild:
-            await self._write_anew()
+            await self._rebuild()
             return
         stored, changes = self._stored(MANY), notebook.change_count
         finding = await self._work_on(WritePending(stored, self._compact_after, self._compact_after_memory))
@@ -230,7 +230,7 @@ class DocumentWork:
             raise StorageError(finding.reason)
         if finding.judgement is Judgement.DAMAGED:
             self._set_aside(finding.reason)
-            await self._write_anew()
+            await self._rebuild()
             return
         written = msgspec.msgpack.decode(finding.answer, type=Written)
         upto = stored.pending[-1].number if stored.pending else 0
@@ -253,7 +253,7 @@ class DocumentWork:
         while notebook.needs_rebuild or notebook.pending_count > MANY:
             await self._write_pending()
 
-    async def _write_anew(self) -> None:
+    async def _rebuild(self) -> None:
         """Replace a document that was set aside by a new one with the content of the rows.
 
         Raises:
