@@ -14,13 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runtimed.errors import KernelStartFailed, NoKernel
+from runtimed.errors import KernelStartFailed, NoKernel, ProtocolError
+from runtimed.host.bootstrap import Bootstrap, read_bootstrap
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Failed, Finished, KernelState, Started
 from runtimed.protocol.host_operations import Execute, HostRequest, HostRequestReply, HostRestart, HostShutdown
 from runtimed.protocol.replies import Done
 from runtimed.storage.spool import Spool
-from tests.host.standin import Daemon, HostProcess, eventually, gather, in_loop, is_running, shapes
+from tests.host.standin import Daemon, HostProcess, eventually, gather, in_loop, is_running, join, shapes
 
 
 def kernel_pid(daemon: Daemon) -> int:
@@ -65,25 +66,16 @@ while True:
     assert await host.ended(10) == 0
 
 
+@pytest.mark.parametrize(
+    ("leave", "how", "said"),
+    [
+        ("os._exit(3)", (3, None), "The kernel died (exit code 3)"),
+        ("os.abort()", (None, signal.SIGABRT), "The kernel died (killed by SIGABRT)"),
+    ],
+)
 @in_loop
-async def test_a_kernel_that_exits_says_how(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
-    running = await daemon.start("import os, time\nprint('last words', flush=True)\ntime.sleep(0.3)\nos._exit(3)")
-    waiting = await daemon.start("print('never')")
-    died = await daemon.finished(running)
-    assert (died.status, died.message) == ("died", "The kernel died (exit code 3)")
-    assert daemon.text(running) == "last words\n"
-    assert shapes(daemon.of(running))[-2][:2] == ("failed", "KernelDied")
-    assert (await daemon.finished(waiting)).status == "died"
-    dead = await daemon.state("dead")
-    assert (dead.exit_code, dead.signal, dead.expected) == (3, None, False)
-    assert await host.ended() == 0
-
-
-@pytest.mark.parametrize(("leave", "how"), [("os._exit(3)", (3, None)), ("os.abort()", (None, signal.SIGABRT))])
-@in_loop
-async def test_all_that_was_printed_arrives_before_code_ends_its_process(
-    host: HostProcess, leave: str, how: tuple[int | None, int | None]
+async def test_all_that_was_printed_arrives_before_code_ends_its_process_and_the_kernel_says_how_it_ended(
+    host: HostProcess, leave: str, how: tuple[int | None, int | None], said: str
 ) -> None:
     daemon = await Daemon().attach(host)
     code = f"""
@@ -95,12 +87,17 @@ thread = threading.Thread(target=lambda: {leave})
 thread.start()
 thread.join()
 """
-    execution_id = await daemon.start(code)
-    assert (await daemon.finished(execution_id)).status == "died"
+    running = await daemon.start(code)
+    waiting = await daemon.start("print('never')")
+    died = await daemon.finished(running)
+    assert (died.status, died.message) == ("died", said)
     expected = "".join(f"{str(number) * 1_000_000}\n" for number in range(10)) + "not flushed"
-    assert daemon.text(execution_id) == expected
+    assert daemon.text(running) == expected
+    assert shapes(daemon.of(running))[-2][:2] == ("failed", "KernelDied")
+    assert (await daemon.finished(waiting)).status == "died"
     dead = await daemon.state("dead")
-    assert (dead.exit_code, dead.signal) == how
+    assert (dead.exit_code, dead.signal, dead.expected) == (*how, False)
+    assert await host.ended() == 0
 
 
 @in_loop
@@ -133,8 +130,8 @@ async def test_a_kernel_that_shuts_down_waits_for_nobody_before_its_last_functio
 
 
 @in_loop
-async def test_a_forked_child_leaves_at_once(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
+async def test_a_forked_child_leaves_at_once(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
     code = """
 import os
 child = os.fork()
@@ -237,22 +234,11 @@ async def test_a_host_ends_when_its_folder_is_gone(host: HostProcess) -> None:
 
 
 @in_loop
-async def test_a_restart_gives_a_new_kernel(host: HostProcess) -> None:
+async def test_a_restart_gives_a_new_kernel_ends_what_runs_and_keeps_what_comes_after(host: HostProcess) -> None:
     daemon = await Daemon().attach(host)
     before = (await daemon.run("x = 1"))[0]
     assert before.execution_count == 1
     first_pid = kernel_pid(daemon)
-    assert await daemon.ask(HostRestart()) == Done()
-    assert daemon.states[-3:] == [("restarting", 0), ("starting", 1), ("idle", 1)]
-    assert kernel_pid(daemon) != first_pid
-    events = await daemon.run("x")
-    assert events[0].execution_count == 1
-    assert events[-1].message == "NameError: name 'x' is not defined"
-
-
-@in_loop
-async def test_a_restart_ends_what_runs_and_keeps_what_comes_after(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
     code = """
 import time
 print("on", flush=True)
@@ -266,14 +252,16 @@ while True:
     await daemon.until(lambda: daemon.text(running))
     restarting = daemon.request(HostRestart())
     joining = daemon.request(HostRestart())
-    meanwhile = await daemon.start("print('new kernel')")
+    meanwhile = await daemon.start("print('new kernel'); x")
     assert await gather(restarting, joining) == [Done(), Done()]
+    assert kernel_pid(daemon) != first_pid
     assert shapes(daemon.of(running))[-2:] == [
         ("failed", "KernelDied", "The kernel was restarted"),
         ("finished", "died", "The kernel was restarted"),
     ]
-    assert (await daemon.finished(meanwhile)).status == "ok"
+    assert (await daemon.finished(meanwhile)).message == "NameError: name 'x' is not defined"
     assert daemon.text(meanwhile) == "new kernel\n"
+    assert daemon.of(meanwhile)[0].execution_count == 1
     states = daemon.states
     assert states[states.index(("restarting", 0)) :][:4] == [
         ("restarting", 0),
@@ -382,15 +370,23 @@ async def test_a_restart_may_take_another_environment_or_leave_the_kernel_as_it_
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.parametrize("frame", [b"", b"\0\0", b"\0\0\0\1\xc0", b"\xff\xff\xff\xff"], ids=repr)
+def test_what_is_no_bootstrap_frame_is_refused(frame: bytes) -> None:
+    ours, theirs = os.pipe()
+    os.write(theirs, frame)
+    os.close(theirs)
+    with os.fdopen(ours), pytest.raises(ProtocolError):
+        read_bootstrap(ours, Bootstrap)
+
+
 def test_a_host_without_a_bootstrap_frame_says_why(root: Path) -> None:
-    for frame in (b"", b"\0\0", b"\0\0\0\1\xc0", b"\xff\xff\xff\xff"):
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "runtimed.host"],
-            input=frame,
-            capture_output=True,
-            timeout=60,
-            env={**os.environ},
-            check=False,
-        )
-        assert done.returncode == 1
-        assert done.stdout.startswith(b"The host cannot start: ")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "runtimed.host"],
+        input=b"\0\0\0\1\xc0",
+        capture_output=True,
+        timeout=60,
+        env={**os.environ},
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout.startswith(b"The host cannot start: ")

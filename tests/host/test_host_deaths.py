@@ -169,14 +169,14 @@ def test_a_kernel_whose_host_died_before_it_began_does_not_begin(root: Path) -> 
 @in_loop
 async def test_no_moment_of_a_start_is_a_bad_one_to_be_killed(start_host: Callable[..., HostProcess]) -> None:
     moments = random.Random(7)
-    for _ in range(8):
+    for _ in range(6):
         await kill_at_some_moment(start_host(), moments.uniform(0.0, 0.8))
 
 
 @in_loop
 async def test_no_moment_of_a_restart_is_a_bad_one_to_be_killed(start_host: Callable[..., HostProcess]) -> None:
     moments = random.Random(7)
-    for _ in range(5):
+    for _ in range(3):
         host = start_host()
         daemon = await Daemon(acknowledges=False).attach(host)
         await daemon.run("import os, time\nif not os.fork():\n    time.sleep(1000)")

@@ -1,4 +1,4 @@
-"""Two clients of a real daemon against a notebook in plain Python: random steps, after each of which both agree.
+"""Two clients of a real daemon against a notebook in plain Python: random steps, and every few steps both agree.
 
 One client is a `Session`, the other an `AsyncSession`; a third one looks. Kernels and daemons end now and then.
 """
@@ -33,6 +33,9 @@ pytestmark = pytest.mark.slow
 
 LENGTH = 280
 """Steps of a notebook at most; on the average it has more than 200."""
+
+LOOK_EVERY = 3
+"""Steps from one comparison of all to the next: it takes four times as long as a step."""
 
 COUNT = "n = globals().get('n', 0) + 1\nprint('n is', n)"
 SHOW = "n"
@@ -344,6 +347,10 @@ class NotebookMachine(RuleBasedStateMachine):
     @invariant()
     def both_agree(self) -> None:
         type(self).steps += 1
+        if self.steps % LOOK_EVERY == 0:
+            self.compare()
+
+    def compare(self) -> None:
         found = [
             (
                 cell.id,
