@@ -19,7 +19,7 @@ from tests.small_disk import SmallDisk, on_a_small_disk
 pytestmark = pytest.mark.slow
 
 MIB = 2**20
-LINES = 30
+LINES = 22
 STILL = 2.0
 """Seconds after which nobody writes any more. Who waits for room looks for it each second."""
 PRINT = f"for n in range({LINES}): print(n, 'y' * 999_990)"
@@ -156,34 +156,21 @@ def test_a_disk_without_a_byte_left_costs_neither_processor_nor_log_and_stops_no
 
 
 @on_a_small_disk
-def test_what_a_client_waits_for_comes_when_there_is_room(disk: SmallDisk) -> None:
-    """A cell ends, another one begins and fails, a third one is cancelled by that: all while nothing can be stored."""
+def test_large_values_cancellations_and_what_is_queued_wait_for_room(disk: SmallDisk) -> None:
+    show = "from IPython.display import display\ndisplay({'image/png': b'\\x89' * 4_000_000}, raw=True)"
     with Session("a") as session:
         session.start_kernel()
-        sources = (WAIT.format(disk.folder) + "print('first')", "print('second')\n1 / 0", "print('third')")
-        cells = [session.create_cell(source) for source in sources]
-        first, second, third = (session.queue_cell(cell_id) for cell_id in cells)
-        wait_until(lambda: session.status().kernel_status == "busy", "the cell does not begin")
-        # An empty file needs no room.
-        disk.leave(RESERVE // 2)
-        (disk.folder / "release").touch()
-        with pytest.raises(RuntimedError, match="timed out"):
-            session.wait(second, timeout_secs=3)
-
+        disk.leave(6 * MIB)
+        execution_id = session.queue_cell(session.create_cell(show))
+        host, _kernel = processes(session)
+        (log,) = disk.folder.glob("run/*/host.log")
+        wait_until(lambda: "the spool cannot be written" in log.read_text(), "the host has stored it")
+        assert list(disk.folder.glob("blobs/tmp/*")) == []
         disk.make_room()
 
-        assert session.wait(first).stdout == "first\n"
-        failed = session.wait(second)
-        assert (failed.stdout, failed.error and failed.error.ename) == ("second\n", "ZeroDivisionError")
-        with pytest.raises(RuntimedError, match="queued before it failed"):
-            session.wait(third)
-        assert session.run("print('goes on')").stdout == "goes on\n"
+        result = session.wait(execution_id)
+        assert result.display_data[0].data == {"image/png": b"\x89" * 4_000_000}
 
-
-@on_a_small_disk
-def test_what_is_queued_can_be_cancelled_when_there_is_room_again(disk: SmallDisk) -> None:
-    with Session("a") as session:
-        session.start_kernel()
         running = session.queue_cell(session.create_cell(SLEEP))
         waiting = session.queue_cell(session.create_cell("print('never')"))
         wait_until(lambda: session.status().kernel_status == "busy", "the cell does not begin")
@@ -193,10 +180,29 @@ def test_what_is_queued_can_be_cancelled_when_there_is_room_again(disk: SmallDis
         disk.make_room()
         session.cancel(waiting)
         session.cancel(running)
-
         with pytest.raises(RuntimedError, match="the client that queued it cancelled it"):
             session.wait(waiting)
         assert session.wait(running).error is not None
+
+        # A cell ends, another one begins and fails, a third one is cancelled by that: all while nothing can be stored.
+        sources = (WAIT.format(disk.folder) + "print('first')", "print('second')\n1 / 0", "print('third')")
+        cells = [session.create_cell(source) for source in sources]
+        first, second, third = (session.queue_cell(cell_id) for cell_id in cells)
+        wait_until(lambda: session.status().kernel_status == "busy", "the cell does not begin")
+        # An empty file needs no room.
+        disk.leave(RESERVE // 2)
+        (disk.folder / "release").touch()
+        with pytest.raises(RuntimedError, match="timed out"):
+            session.wait(second, timeout_secs=3)
+        disk.make_room()
+
+        assert session.wait(first).stdout == "first\n"
+        failed = session.wait(second)
+        assert (failed.stdout, failed.error and failed.error.ename) == ("second\n", "ZeroDivisionError")
+        with pytest.raises(RuntimedError, match="queued before it failed"):
+            session.wait(third)
+        assert session.run("print('goes on')").stdout == "goes on\n"
+        assert processes(session)[0] == host
 
 
 @on_a_small_disk
@@ -244,33 +250,24 @@ def test_a_daemon_that_starts_on_a_full_disk_shows_what_there_is_and_takes_over_
 
 
 @on_a_small_disk
-def test_a_session_that_could_not_begin_for_want_of_room_begins_later(disk: SmallDisk) -> None:
+def test_for_want_of_room_neither_a_session_nor_a_kernel_begins_and_both_do_later(
+    disk: SmallDisk,
+) -> None:
     with Session("there") as there:
         there.create_cell("there")
-        disk.leave(0)
-        assert_refused(disk, Session("new").connect, lambda: Session("new").run("1"))
-        disk.make_room()
-        disk.leave(RESERVE // 2)
-        assert_refused(disk, Session("new").connect)
-        disk.make_room()
-
-        with Session("new") as new:
-            assert new.run("print('begun')").stdout == "begun\n"
-        assert [path.name for path in disk.folder.glob("sessions/*damaged*")] == []
-
-
-@on_a_small_disk
-def test_a_kernel_for_which_there_is_no_room_leaves_nothing_behind_and_starts_later(disk: SmallDisk) -> None:
-    with Session("a") as session:
-        session.create_cell("there")
         for free in (0, RESERVE // 2):
             disk.leave(free)
-            assert_refused(disk, session.start_kernel)
-            assert session.status().kernel_status in ("not_started", "dead")
+            assert_refused(disk, Session("new").connect, lambda: Session("new").run("1"), there.start_kernel)
+            assert there.status().kernel_status in ("not_started", "dead")
             assert [path for path in (disk.folder / "run").iterdir() if path.is_dir()] == []
             disk.make_room()
-        session.start_kernel()
-        assert session.run("print('started')").stdout == "started\n"
+
+        there.start_kernel()
+        assert there.run("print('started')").stdout == "started\n"
+        with Session("new") as new:
+            new.create_cell("begun")
+            assert [cell.source for cell in new.get_cells()] == ["begun"]
+        assert [path.name for path in disk.folder.glob("sessions/*damaged*")] == []
 
 
 @on_a_small_disk
@@ -329,24 +326,6 @@ def test_a_session_is_stopped_on_a_nearly_full_disk_and_its_output_is_stored_lat
         assert outputs is not None
         assert PRINTED.startswith(outputs[0].text or "no text")
         assert session.run("print('again')").stdout == "again\n"
-
-
-@on_a_small_disk
-def test_a_large_value_waits_for_room(disk: SmallDisk) -> None:
-    show = "from IPython.display import display\ndisplay({'image/png': b'\\x89' * 4_000_000}, raw=True)"
-    with Session("a") as session:
-        session.start_kernel()
-        disk.leave(6 * MIB)
-        execution_id = session.queue_cell(session.create_cell(show))
-        host, _kernel = processes(session)
-        (log,) = disk.folder.glob("run/*/host.log")
-        wait_until(lambda: "the spool cannot be written" in log.read_text(), "the host has stored it")
-        assert list(disk.folder.glob("blobs/tmp/*")) == []
-        disk.make_room()
-
-        result = session.wait(execution_id)
-        assert result.display_data[0].data == {"image/png": b"\x89" * 4_000_000}
-        assert host.is_running()
 
 
 @on_a_small_disk
