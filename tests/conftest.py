@@ -150,7 +150,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", type=int, help="rounds of tests/faults (one of each fault)")
     parser.addoption("--first-fault", type=int, default=0, help="the first seed of tests/faults (0)")
     parser.addoption("--frames", type=int, default=15_000, help="frames of tests/daemon/serving/test_fuzz.py (15,000)")
-    parser.addoption("--steps", type=int, default=3_000, help="steps of tests/daemon/serving/test_model.py (3,000)")
+    parser.addoption("--steps", type=int, default=2_000, help="steps of tests/daemon/serving/test_model.py (2,000)")
     parser.addoption("--soak", type=float, default=0.5, help="minutes of tests/faults/test_soak.py (0.5)")
 
 
