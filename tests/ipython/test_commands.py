@@ -62,7 +62,8 @@ def test_cells_are_listed(in_work: Shell, work: Session) -> None:
     head, row, *_ = in_work.run("%runtimed cells").splitlines()
     assert head.split() == ["ID", "TYPE", "COUNT", "STATE", "SOURCE"]
     assert row.split(maxsplit=4) == [first, "code", "-", "-", "a = 1 …"]
-    assert in_work.run("%runtimed cells nobody") == "Session nobody has no cells.\n"
+    in_work.run("%runtimed connect nobody")
+    assert in_work.run("%runtimed cells") == "Session nobody has no cells.\n"
 
 
 def test_a_source_that_is_larger_than_a_page_is_listed_by_its_first_line(in_work):
@@ -114,6 +115,8 @@ def test_interrupt_and_restart(in_work: Shell, work: Session) -> None:
 
 
 def test_without_a_kernel_there_is_nothing_to_interrupt_or_restart(shell: Shell) -> None:
+    with Session("idle") as idle:
+        idle.create_cell("1")
     for command in ("interrupt", "restart"):
         error, printed = shell.fail(f"%runtimed {command} idle")
         assert type(error) is NoKernel
@@ -131,14 +134,24 @@ def test_stop_ends_the_session_for_everybody(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("joined", [[], ["%runtimed connect work"]])
-def test_an_id_that_no_session_has_is_refused_by_stop(shell: Shell, work: Session, joined: list[str]) -> None:
+def test_an_id_that_no_session_has_is_refused_by_what_looks_or_ends(
+    shell: Shell, work: Session, joined: list[str]
+) -> None:
     for line in joined:
         shell.run(line)
     before = shell.magics.sessions.current
-    error, printed = shell.fail("%runtimed stop wokr")
+    for command in ("stop", "cells", "replay x", "interrupt", "restart", "env"):
+        error, printed = shell.fail(f"%runtimed {command} wokr")
+        assert type(error) is SessionNotFound
+        assert printed == (
+            "SessionNotFound: No session has the id 'wokr' yet; it begins with its first cell or kernel. Did you mean "
+            "work?\n"
+        )
+        assert shell.magics.sessions.current == before, "the next cell goes where it would have gone"
+        assert not shell.magics.sessions.is_joined("wokr")
+    error, printed = shell.fail("%runtimed_cell x wokr")
     assert type(error) is SessionNotFound
-    assert printed == "SessionNotFound: No session has the id 'wokr' yet; it begins with its first cell or kernel\n"
-    assert shell.magics.sessions.current == before, "the next cell goes where it would have gone"
+    assert "wokr" not in Client().sessions.find()
     assert work.status().status == "active"
 
 
@@ -158,7 +171,9 @@ def test_env_says_what_is_chosen_and_why_and_what_runs(
     )
     assert shell.run("%runtimed env") == f"{asked}No session is joined.\n"
     assert shell.run("%runtimed env work") == f"{asked}Running in session work: python, env current\n"
-    assert shell.run("%runtimed env nobody") == f"{asked}Running in session nobody: no kernel\n"
+    with Session("kernelless") as kernelless:
+        kernelless.create_cell("1")
+    assert shell.run("%runtimed env kernelless") == f"{asked}Running in session kernelless: no kernel\n"
 
     with Session("declares") as session:
         session.create_cell("no code", "markdown")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from runtimed.durations import check_duration, read_duration
 from runtimed.errors import SessionError
 from runtimed.ids import check_session_id
+from runtimed.suggestions import did_you_mean
 from runtimed.version import __version__
 
-__all__ = ["COMPLETED_BY", "did_you_mean", "make_parser"]
+__all__ = ["COMPLETED_BY", "make_parser"]
 
 COMPLETED_BY: Final = "runtimed_completed_by"
 """Attribute of an argument that names the kind of its value, for completion: `session`, `execution`, `cell`, `env`."""
@@ -88,15 +88,6 @@ class _Parser(argparse.ArgumentParser):
 
 def _unknown(arguments: Sequence[str]) -> str:
     return f"unrecognized arguments: {' '.join(arguments)}"
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a question with what is similar to a word, with a space before it; empty if nothing is."""
-    close = difflib.get_close_matches(word, list(known), 3, 0.6)
-    # Only those that are nearly as similar as the most similar one.
-    likeness = [difflib.SequenceMatcher(None, word, one).ratio() for one in close]
-    close = [one for one, ratio in zip(close, likeness, strict=True) if ratio > likeness[0] - 0.1]
-    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from runtimed.cli.parser import did_you_mean
 from runtimed.client import Client
 from runtimed.errors import SessionNotFound
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import SessionStatus
 from runtimed.settings import read_settings
+from runtimed.suggestions import did_you_mean
 from runtimed.transport.autostart import daemon_answers, ensure_daemon
 
 __all__ = ["find_cell", "find_execution", "find_session", "reach"]

@@ -374,6 +374,8 @@ class RuntimedMagics(Magics):
                 chosen = self.chosen(command.notebook_id)
                 if chosen is not None:
                     self._check_is_notebook(chosen)
+                if command.notebook_id is not None and not self.sessions.is_joined(command.notebook_id):
+                    reports.check_begun(command.notebook_id)
                 _say(reports.env_report(chosen, self.kernel_type, self.env, notebook_file(self.shell)))
             case "on":
                 self._set_on(command.notebook_id)
@@ -387,6 +389,8 @@ class RuntimedMagics(Magics):
                 self.browsing.stop(command.notebook_id, label=self._label())
             case "stop":
                 self._stop(command.notebook_id)
+            case "env trust":
+                self._trust(command.notebook_id)
             case _:
                 self._on_session(command, self._existing(command.notebook_id))
 
@@ -441,25 +445,24 @@ class RuntimedMagics(Magics):
             case "interrupt":
                 session.interrupt()
                 _say(f"Interrupted what runs in session {notebook_id}")
-            case "env trust":
-                explained = session.trust_environment(notebook_file(self.shell))
-                _say(f"Session {notebook_id} may install what it asks for:\n{explained}")
             case "restart":
                 session.restart_kernel()
                 _say(f"The kernel of session {notebook_id} is a fresh one")
+
+    def _trust(self, notebook_id: str | None) -> None:
+        """Consent to what a session asks for, which may have yet to begin."""
+        session = self._join(self._needed(notebook_id))
+        explained = session.trust_environment(notebook_file(self.shell))
+        _say(f"Session {session.notebook_id} may install what it asks for:\n{explained}")
 
     def _stop(self, notebook_id: str | None) -> None:
         """End a session and leave it.
 
         Raises:
-            SessionNotFound: If there is none of this id, and this shell has joined none.
+            SessionNotFound: If it never began.
         """
-        chosen = self.chosen(notebook_id)
-        was_joined = chosen is not None and self.sessions.is_joined(chosen)
         session = self._existing(notebook_id)
         try:
-            if not was_joined:
-                session.status()
             session.stop()
         except SessionNotFound:
             self.sessions.forget(session.notebook_id)
@@ -496,11 +499,28 @@ class RuntimedMagics(Magics):
         """Return the id of the session to use: the named one, the joined one, or the notebook's own."""
         return self.sessions.chosen(notebook_id, notebook_file(self.shell))
 
-    def _existing(self, notebook_id: str | None) -> Session:
+    def _needed(self, notebook_id: str | None) -> str:
         chosen = self.chosen(notebook_id)
         if chosen is None:
             raise UsageError("%runtimed: no session is joined; `%runtimed connect ID` joins one")
-        return self._join(chosen)
+        return chosen
+
+    def _existing(self, notebook_id: str | None) -> Session:
+        """Join a session that has begun, or that this shell has joined already.
+
+        Raises:
+            SessionNotFound: If it never began. Nothing is joined then: its id may be a mistyped one.
+        """
+        chosen = self._needed(notebook_id)
+        was_joined = self.sessions.is_joined(chosen)
+        session = self._join(chosen)
+        if not was_joined:
+            try:
+                reports.check_begun(chosen)
+            except SessionNotFound:
+                self.sessions.forget(chosen)
+                raise
+        return session
 
     def _join(self, notebook_id: str) -> Session:
         if not self.sessions.is_joined(notebook_id):

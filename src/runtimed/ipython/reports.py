@@ -17,12 +17,14 @@ from runtimed.errors import CellNotFound, DaemonUnavailable, EnvironmentFailed, 
 from runtimed.ipython.queue import age, read_queue, state_of_execution
 from runtimed.models import ExecutionSummary, QueuedExecution, SessionStatus
 from runtimed.settings import read_settings
+from runtimed.suggestions import did_you_mean
 from runtimed.texts import printable
 from runtimed.version import version_note
 
 __all__ = [
     "cell_named",
     "cells_report",
+    "check_begun",
     "env_report",
     "kernel_note",
     "last_execution",
@@ -238,6 +240,20 @@ def status_of(notebook_id: str) -> SessionStatus | None:
         return Client().sessions.get(notebook_id)
     except (SessionNotFound, DaemonUnavailable):
         return None
+
+
+def check_begun(notebook_id: str) -> None:
+    """Refuse the id of a session that never began.
+
+    Raises:
+        SessionNotFound: With the ids that are similar.
+    """
+    client = Client()
+    try:
+        client.sessions.get(notebook_id)
+    except SessionNotFound as exc:
+        meant = did_you_mean(notebook_id, client.sessions.find(kind="kernel"))
+        raise SessionNotFound(f"{exc.message}{'.' if meant else ''}{meant}", session_id=notebook_id) from None
 
 
 def kernel_note(notebook_id: str, kernel_type: str | None, env: str | None) -> str | None:
