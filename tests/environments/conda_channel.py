@@ -26,6 +26,8 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 _SUBDIR = "linux-aarch64" if platform.machine() == "aarch64" else "linux-64"
 _NOT_NEEDED = ("test", "tests", "idlelib", "ensurepip", "turtledemo", "lib2to3", "config-*", "__pycache__", "*.a")
+_NOT_PACKED = ("debugpy/_vendored/", "jedi/third_party/django-stubs/", "tornado/test/")
+"""What no kernel of these tests loads, and every environment of theirs would link and compile."""
 
 
 def build_channel(channel: Path, stage: Path) -> None:
@@ -115,6 +117,8 @@ def _pack_distribution(channel: Path, stage: Path, distribution: importlib.metad
     folder = stage / name
     packages = folder / ("site-packages" if pure else f"lib/python{PYTHON}/site-packages")
     for file in distribution.files or []:
+        if file.as_posix().startswith(_NOT_PACKED):
+            continue
         # Scripts would start the interpreter of the environment that they were installed into.
         if file.parts[0] != ".." and file.suffix != ".pyc" and "__pycache__" not in file.parts:
             target = packages / file
