@@ -67,6 +67,7 @@ class Lab:
         (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
         arguments = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
         arguments += ["--ServerApp.port_retries=0", "--allow-root"]
+        self._home = home
         self._log = home / "server.log"
         # Without a terminal it has no answer of its own to Ctrl-C.
         self._screen, terminal = pty.openpty()
@@ -103,8 +104,14 @@ class Lab:
             for session in self._ask("sessions")
         )
 
-    def _ask(self, what: str) -> Any:
-        with urllib.request.urlopen(self._api.format(what)) as reply:
+    def start_kernel(self, path: str) -> Path:
+        """Start a notebook's kernel as the page of the notebook does; return its connection file."""
+        wanted = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
+        started = self._ask("sessions", json.dumps(wanted).encode())
+        return self._home / "runtime" / f"kernel-{started['kernel']['id']}.json"
+
+    def _ask(self, what: str, content: bytes | None = None) -> Any:
+        with urllib.request.urlopen(self._api.format(what), content) as reply:
             return json.load(reply)
 
     def close(self) -> None:
@@ -130,6 +137,20 @@ def serving(folder: Path, home: Path) -> Iterator[Lab]:
         yield lab
     finally:
         lab.close()
+
+
+def write_notebook(path: Path, *sources: str) -> None:
+    """Write a notebook, and start the kernel of its session: a cell that starts one says so above its outputs."""
+    # Each worker collects all tests, and this takes it seconds.
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in sources],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, path)
+    with Session(str(path)) as session:
+        session.start_kernel(env_source="current")
 
 
 class Notebook:
@@ -189,18 +210,8 @@ class Opener:
         self._page: Page | None = None
 
     def __call__(self, name: str, *sources: str) -> Notebook:
-        # Each worker collects all tests, and this takes it seconds.
-        import nbformat
-
         path = self._folder / name
-        notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(source) for source in sources],
-            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-        )
-        nbformat.write(notebook, path)
-        # A cell that starts the kernel says so above its outputs.
-        with Session(str(path)) as session:
-            session.start_kernel(env_source="current")
+        write_notebook(path, *sources)
         if self._page is None:
             self._page = self._browser.new_page(viewport={"width": 1400, "height": 1000})
             self._stack.callback(self._page.close)

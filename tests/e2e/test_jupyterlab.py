@@ -3,16 +3,17 @@
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
 from playwright.sync_api import Browser, expect
 
 from runtimed import Session
 from runtimed.models import Cell
 from tests.conftest import wait_until
-from tests.e2e.lab import CHROMIUM, LOAD, TIMEOUT, Lab, Notebook, Opener, serving
+from tests.e2e.lab import CHROMIUM, LOAD, TIMEOUT, Lab, Notebook, Opener, serving, write_notebook
 
 # A server and its notebooks take long to start on a machine that has more to do.
 pytestmark = [pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium"), pytest.mark.timeout(240)]
@@ -82,16 +83,12 @@ class Desk:
             self._magics.show()
         return self._magics
 
-    def end_server(self, number: signal.Signals) -> None:
-        """Send a signal to the server, with Ctrl-C a second one at its question."""
+    def end_server(self) -> None:
+        """Ask the server to end."""
         assert self._opened is not None
         lab, _opener = self._opened
         self._opened = self._magics = None
-        lab.server.send_signal(number)
-        if number == signal.SIGINT:
-            # The first Ctrl-C asks whether it was meant.
-            wait_until(lambda: "Shut down this Jupyter server" in lab.log, "it does not ask")
-            lab.server.send_signal(number)
+        lab.server.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +198,31 @@ def ending_at(gate: Path) -> str:
     return f"import os, time\nprint('begun')\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('end')"
 
 
+def cells_for_jobs(gate: Path) -> tuple[str, ...]:
+    """The cells of either kind of job."""
+    code = ending_at(gate)
+    return LOAD, f"%%runtimed\n{code}", f"%%runtimed --no-wait\n{code}", "%%runtimed\nprint('second')"
+
+
+class Unseen:
+    """A notebook that a program has opened: its kernel is the server's, and no page shows it."""
+
+    def __init__(self, lab: Lab, path: Path, sources: Sequence[str]) -> None:
+        self.path = path
+        self._sources = sources
+        write_notebook(path, *sources)
+        self._client = BlockingKernelClient(connection_file=str(lab.start_kernel(path.name)))
+        self._client.load_connection_file()
+        self._client.start_channels(iopub=False, stdin=False, hb=False)
+
+    def run(self, number: int) -> None:
+        """Run a cell, and do not wait for it."""
+        self._client.execute(self._sources[number])
+
+    def close(self) -> None:
+        self._client.stop_channels()
+
+
 class Job:
     """A notebook whose session runs a job, while the notebook itself waits for a cell.
 
@@ -208,11 +230,11 @@ class Job:
         notebook: The open notebook.
     """
 
-    def __init__(self, notebook: Notebook, gate: Path, *, queued: bool) -> None:
+    def __init__(self, notebook: Notebook | Unseen, gate: Path, *, queued: bool) -> None:
         """Start the job.
 
         Args:
-            notebook: Opened by `open_for_jobs`; its kernel is new.
+            notebook: Has the cells of `cells_for_jobs`; its kernel is new.
             gate: The file at which its jobs end.
             queued: Whether the notebook's cell waits in the session's queue, behind a job that was started without
                 waiting; else its cell is the job.
@@ -246,12 +268,6 @@ class Job:
             assert [(result.success, result.stdout) for result in results] == [(True, text) for text in self._expected]
 
 
-def open_for_jobs(desk: Desk, name: str, gate: Path) -> Notebook:
-    """Open a notebook with the cells of either kind of job."""
-    code = ending_at(gate)
-    return desk.open(name, LOAD, f"%%runtimed\n{code}", f"%%runtimed --no-wait\n{code}", "%%runtimed\nprint('second')")
-
-
 def restart(notebook: Notebook) -> None:
     notebook.press("restart")
     notebook.page.get_by_role("button", name="Confirm Kernel Restart").click()
@@ -266,7 +282,7 @@ def close_and_shut_down(notebook: Notebook) -> None:
 
 def test_what_ends_the_notebook_s_kernel_leaves_its_job_alone(desk: Desk, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    notebook = open_for_jobs(desk, "first.ipynb", gate)
+    notebook = desk.open("first.ipynb", *cells_for_jobs(gate))
     for queued in (False, True):
         job = Job(notebook, gate, queued=queued)
         restart(notebook)
@@ -276,23 +292,35 @@ def test_what_ends_the_notebook_s_kernel_leaves_its_job_alone(desk: Desk, tmp_pa
     close_and_shut_down(notebook)
     job.check_it_runs_on()
 
-    notebook = open_for_jobs(desk, "second.ipynb", gate)
+    notebook = desk.open("second.ipynb", *cells_for_jobs(gate))
     job = Job(notebook, gate, queued=True)
     close_and_shut_down(notebook)
     job.check_it_runs_on()
 
 
-@pytest.mark.parametrize(
-    ("number", "variants"),
-    [(signal.SIGINT, [False]), (signal.SIGTERM, [False, True])],
-    ids=["Ctrl-C", "SIGTERM"],
-)
-def test_the_end_of_the_server_leaves_the_jobs_of_its_notebooks_alone(
-    desk: Desk, tmp_path: Path, number: signal.Signals, variants: list[bool]
-) -> None:
-    gates = {queued: tmp_path / f"{number.name}-{queued}" for queued in variants}
-    jobs = [Job(open_for_jobs(desk, f"{gate.name}.ipynb", gate), gate, queued=queued) for queued, gate in gates.items()]
-    desk.end_server(number)
+def test_ctrl_c_at_the_server_leaves_the_jobs_of_its_notebooks_alone(shared_daemon: Path, tmp_path: Path) -> None:
+    places = [tmp_path / name for name in ("notebooks", "home")]
+    for place in places:
+        place.mkdir()
+    gate = tmp_path / "gate"
+    with serving(*places) as lab:
+        notebook = Unseen(lab, places[0] / "third.ipynb", cells_for_jobs(gate))
+        job = Job(notebook, gate, queued=False)
+        lab.server.send_signal(signal.SIGINT)
+        # The first Ctrl-C asks whether it was meant.
+        wait_until(lambda: "Shut down this Jupyter server" in lab.log, "it does not ask")
+        lab.server.send_signal(signal.SIGINT)
+        job.check_it_runs_on()
+        notebook.close()
+
+
+def test_the_end_of_the_server_leaves_the_jobs_of_its_notebooks_alone(desk: Desk, tmp_path: Path) -> None:
+    gates = {queued: tmp_path / f"gate-{queued}" for queued in (False, True)}
+    jobs = [
+        Job(desk.open(f"{gate.name}.ipynb", *cells_for_jobs(gate)), gate, queued=queued)
+        for queued, gate in gates.items()
+    ]
+    desk.end_server()
     # Not for the end of the server's process, which is its own business: it may stay, its kernels gone.
     for job in jobs:
         job.check_it_runs_on()
