@@ -34,7 +34,6 @@ def test_the_first_named_session_is_used_where_none_is_named(shell: Shell, work:
     assert shell.run("%%runtimed\nprint(y)") == "1\n"
     shell.run("%runtimed connect other")
     assert shell.run("%%runtimed\nprint(y)") == "2\n"
-    shell.run("%runtimed stop")
 
 
 def test_without_a_session_a_new_one_is_made_and_its_id_said_once(shell: Shell) -> None:
@@ -67,12 +66,11 @@ def test_the_session_of_a_notebook_is_named_after_its_file(shell: Shell, work: S
 
 
 def test_the_kernel_is_this_interpreter_unless_something_else_is_asked_for(shell: Shell) -> None:
-    assert shell.run("%%runtimed current\nimport sys; print(sys.executable)") == f"{sys.executable}\n"
-    assert Client().sessions.get("current").env_source == "current"
-    shell.run("%runtimed stop")
+    assert shell.run("%%runtimed other\nimport sys; print(sys.executable)") == f"{sys.executable}\n"
+    assert Client().sessions.get("other").env_source == "current"
     shell.run(f"%%runtimed named --env python:{sys.executable}\npass")
     assert Client().sessions.get("named").env_source == f"python:{sys.executable}"
-    shell.run("%runtimed stop")
+    shell.run("%runtimed stop named")
 
 
 def test_a_cell_runs_though_the_folder_of_the_notebook_was_deleted(
@@ -87,7 +85,7 @@ def test_a_cell_runs_though_the_folder_of_the_notebook_was_deleted(
     assert in_work.run("%%runtimed --no-wait\nprint(2)").startswith("Queued execution ")
 
 
-def test_each_start_says_which_environment_it_is_and_a_second_cell_says_nothing(
+def test_each_start_of_a_kernel_says_which_environment_it_is_and_a_second_cell_says_nothing(
     shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -95,8 +93,12 @@ def test_each_start_says_which_environment_it_is_and_a_second_cell_says_nothing(
     lines = [("%%runtimed said", by_variable), ("%%runtimed said --no-wait", by_variable)]
     for line, why in [*lines, ("%runtimed connect said --env current", asked)]:
         for said in (f"\r\x1b[2Kkernel: current, since {why}\n", ""):
-            assert shell.ip.run_cell(line + ("\n1" if "%%" in line else "")).success
-            assert capsys.readouterr().err == said
+            assert shell.ip.run_cell(line + ("\nprint('later')" if "%%" in line else "")).success
+            out, err = capsys.readouterr()
+            assert err == said
+            if "--no-wait" in line:
+                with Session("said") as session:
+                    assert session.wait(out.split()[2]).stdout == "later\n"
         shell.run("%runtimed stop")
 
 
@@ -161,13 +163,6 @@ def test_no_wait_returns_at_once_with_ids(in_work: Shell, work: Session) -> None
     _, _, execution_id, _, _, cell_id = said.split()
     result = work.wait(execution_id)
     assert (result.cell_id, result.stdout) == (cell_id, "later\n")
-
-
-def test_no_wait_starts_a_kernel(shell: Shell) -> None:
-    execution_id = shell.run("%%runtimed fresh --no-wait\nprint('later')").split()[2]
-    with Session("fresh") as session:
-        assert session.wait(execution_id).stdout == "later\n"
-        session.stop()
 
 
 def test_the_result_goes_into_a_variable(in_work: Shell) -> None:
