@@ -157,16 +157,17 @@ def test_a_host_that_loses_its_daemon_starts_one_and_queued_work_goes_on(kernel,
     assert witness.read_text() == "ran\n"
 
 
-def test_cells_outputs_and_history_are_there_after_a_daemon_s_restart(data_dir):
-    with Session("s") as session:
+def test_cells_outputs_and_history_are_there_after_a_daemon_s_restart(shared_daemon):
+    with Session("stored") as session:
         session.set_metadata("title", "kept")
         result = session.run("print('kept')\n6 * 7")
         before = session.get_cells()
         session.stop()
-    Client().shutdown()
-    wait_until(lambda: not processes_of(data_dir), "the daemon lives on")
+    pid = daemon_pid()
+    Client().shutdown(keep_kernels=True)
+    wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
 
-    with Session("s") as session:
+    with Session("stored") as session:
         assert session.get_cells() == before
         assert session.get_metadata("title") == "kept"
         assert session.wait(result.execution_id) == result
@@ -185,7 +186,7 @@ def test_a_shutdown_that_keeps_the_kernels_hands_them_to_the_next_daemon(kept, k
 
 
 def test_a_client_that_comes_while_the_daemon_ends_gets_the_next_one(kernel):
-    for _ in range(5):
+    for _ in range(3):
         Client().shutdown(keep_kernels=True)
         with Session("kept") as session:
             assert session.run("print(x)").stdout == "kept\n"
@@ -212,54 +213,33 @@ def test_a_terminated_daemon_ends_cleanly_and_leaves_the_kernels_to_the_next(sha
     assert log.read_text().count("the daemon ends") == said + 1
 
 
-@pytest.mark.parametrize("killed", [signal.SIGKILL, signal.SIGTERM])
-def test_a_host_that_is_killed_takes_its_kernel_along_and_its_spool_is_read(shared_daemon, killed):
+def test_a_host_that_is_killed_takes_its_kernel_along_and_its_spool_is_read(shared_daemon):
     with Session() as session:
-        session.start_kernel()
-        child = session.run("import subprocess; print(subprocess.Popen(['sleep', '1000']).pid)")
-        cell_id = session.create_cell(COUNT.format(1000))
-        execution_id = session.queue_cell(cell_id)
-        wait_until(lambda: session.get_cell(cell_id).outputs, "the cell does not begin")
-        status = session.status()
-        assert status.host_pid is not None
-        os.kill(status.host_pid, killed)
+        for killed in (signal.SIGKILL, signal.SIGTERM):
+            child = session.run("import subprocess; print(subprocess.Popen(['sleep', '1000']).pid)")
+            cell_id = session.create_cell(COUNT.format(1000))
+            execution_id = session.queue_cell(cell_id)
+            wait_until(lambda: session.get_cell(cell_id).outputs, "the cell does not begin")  # noqa: B023  # called here
+            status = session.status()
+            assert status.host_pid is not None
+            os.kill(status.host_pid, killed)
 
-        result = session.wait(execution_id)
-        assert result.error is not None
-        # A host that may still speak interrupts what runs before it ends its kernel.
-        assert result.error.ename == ("KernelDied" if killed == signal.SIGKILL else "KeyboardInterrupt")
-        assert lines(1000).startswith(result.stdout)
-        wait_until(lambda: session.status().status == "error", "the session does not end")
-        assert session.status().close_reason == ("host_lost" if killed == signal.SIGKILL else "died")
-        kernel, grandchild = status.kernel_pid, int(child.stdout)
-        assert kernel is not None
-        wait_until(lambda: is_gone(kernel), "the kernel lives on")
-        wait_until(lambda: is_gone(grandchild), "the kernel's child lives on")
-        assert session.run("1 + 1").success
+            result = session.wait(execution_id)
+            assert result.error is not None
+            # A host that may still speak interrupts what runs before it ends its kernel.
+            assert result.error.ename == ("KernelDied" if killed == signal.SIGKILL else "KeyboardInterrupt")
+            assert lines(1000).startswith(result.stdout)
+            wait_until(lambda: session.status().status == "error", "the session does not end")
+            assert session.status().close_reason == ("host_lost" if killed == signal.SIGKILL else "died")
+            ended = (status.kernel_pid, int(child.stdout))
+            wait_until(lambda: all(map(is_gone, ended)), "the kernel or its child lives on")  # noqa: B023  # called here
 
 
-def is_gone(pid: int) -> bool:
+def is_gone(pid: int | None) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return pid is None or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def test_daemon_and_host_killed_together_leave_a_session_that_says_so(shared_daemon):
-    with Session("lost") as session:
-        session.run("print('kept')")
-        host = session.status().host_pid
-        assert host is not None
-        daemon = daemon_pid()
-        os.kill(host, signal.SIGSTOP)
-        os.kill(daemon, signal.SIGKILL)
-        os.kill(host, signal.SIGKILL)
-        wait_until(lambda: is_gone(host), "the host lives on")
-
-        session.connect()
-        wait_until(lambda: session.status().status == "error", "the lost host is not noticed")
-        assert session.status().close_reason == "host_lost"
-        assert session.get_cells()[0].outputs[0].text == "kept\n"
 
 
 def test_a_data_folder_has_one_daemon_and_a_second_one_says_where_the_first_listens(shared_daemon, monkeypatch):
@@ -297,7 +277,7 @@ def test_a_daemon_that_is_to_end_at_once_waits_for_who_has_started_it(data_dir, 
 
 def test_an_ephemeral_session_is_abandoned_when_its_last_client_has_left(shared_daemon):
     session = Session(keep_alive=0.3)
-    session.run("1")
+    session.create_cell("1")
     session.close()
 
     wait_until(lambda: session.status().status == "closed", "the session is not abandoned")
@@ -337,12 +317,13 @@ def test_an_ephemeral_session_is_abandoned_when_its_client_died_with_the_daemon(
     assert Client().sessions.get(name).close_reason == "abandoned"
 
 
-def test_an_ephemeral_session_waits_for_what_runs(shared_daemon):
+def test_an_ephemeral_session_waits_for_what_runs_and_for_no_kernel_that_is_idle(shared_daemon):
     session = Session(keep_alive=0.1)
     session.start_kernel()
     execution_id = session.queue_cell(session.create_cell(COUNT.format(50)))
     session.close()
     wait_until(lambda: session.status().status == "closed", "the session is not abandoned")
+    assert session.status().close_reason == "abandoned"
 
     with Session(session.notebook_id) as again:
         assert again.wait(execution_id).stdout == lines(50)

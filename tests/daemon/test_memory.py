@@ -1,8 +1,11 @@
 """The memory limit of kernels as users meet it: set by a variable, named when it is exceeded, shown by the status."""
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -24,10 +27,15 @@ needs_cgroup = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def limited(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> Path:
-    monkeypatch.setenv("RUNTIMED_MAX_KERNEL_MEMORY", "400M")
-    return data_dir
+@pytest.fixture(scope="module")
+def limited() -> Iterator[Path]:
+    """The data folder of a daemon whose kernels may have 400 MiB; no test leaves a session in it."""
+    folder = Path(tempfile.mkdtemp(prefix="rt"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNTIMED_MAX_KERNEL_MEMORY", "400M")
+        with own_daemon(folder):
+            yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def cgroups() -> list[Path]:
@@ -49,7 +57,7 @@ def is_gone(pid: int) -> bool:
 
 
 def test_the_status_tells_the_limit_and_what_keeps_it(limited: Path):
-    with Session("s"):
+    with Session():
         status = Client().status()
     assert status is not None
     kept_by = HERE[0].kind if HERE else None
@@ -58,7 +66,7 @@ def test_the_status_tells_the_limit_and_what_keeps_it(limited: Path):
 
 
 def test_without_a_limit_no_cgroup_is_made(data_dir: Path):
-    with Session("s") as session:
+    with Session() as session:
         session.start_kernel()
         pid = session.status().kernel_pid
     assert not [path for path in cgroups() if str(pid) in (path / "cgroup.procs").read_text().split()]
@@ -66,7 +74,7 @@ def test_without_a_limit_no_cgroup_is_made(data_dir: Path):
 
 @needs_cgroup
 def test_a_session_says_that_its_kernel_exceeded_the_limit(limited: Path):
-    with Session("s") as session:
+    with Session() as session:
         pid = int(session.run("import os; print(os.getpid())").stdout)
         cgroup = cgroup_of(pid)
         result = session.run(f"x = bytearray({800 * MIB})")
@@ -85,7 +93,7 @@ def test_a_session_says_that_its_kernel_exceeded_the_limit(limited: Path):
 
 @needs_cgroup
 def test_a_daemon_clears_what_a_host_and_its_guard_have_left(limited: Path):
-    with Session("s") as session:
+    with Session() as session:
         detached = "import subprocess; print(subprocess.Popen(['sleep', '1000'], start_new_session=True).pid)"
         child = int(session.run(detached).stdout)
         status = session.status()
@@ -106,7 +114,7 @@ def test_a_daemon_clears_what_a_host_and_its_guard_have_left(limited: Path):
 @needs_cgroup
 def test_a_daemon_that_a_kernel_started_outlives_that_kernel(limited: Path, tmp_path: Path):
     inner = limited / "inner"
-    with Session("s") as session:
+    with Session() as session:
         code = f"""
 import os, runtimed
 os.environ["RUNTIMED_DATA_DIR"] = {str(inner)!r}
@@ -117,7 +125,6 @@ with runtimed.Session("t") as session:
         result = session.run(code)
         assert result.success, result.outputs
         kernel, daemon = map(int, result.stdout.split())
-        session.stop()
     assert not is_gone(daemon)
     assert not is_gone(kernel)
     with own_daemon(inner), Session("t") as session:
@@ -127,6 +134,6 @@ with runtimed.Session("t") as session:
 @pytest.mark.skipif(sys.platform != "linux", reason="this system enforces no limit of memory")
 def test_the_limit_takes_nothing_from_a_kernel(limited: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("BASH_FUNC_module%%", "() { :\n}")
-    with Session("s") as session:
+    with Session() as session:
         result = session.run("import os; print(repr(os.environ['BASH_FUNC_module%%']))\n!echo shell")
         assert result.stdout == "'() { :\\n}'\nshell\n"

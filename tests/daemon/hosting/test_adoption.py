@@ -139,9 +139,10 @@ def test_a_host_whose_session_was_stopped_when_the_daemon_died_is_ended_by_the_n
 
 def test_what_ran_and_waited_ends_when_daemon_and_host_are_killed_together(data_dir):
     with Session("s") as session:
+        session.run("print('kept')")
         running = session.queue_cell(session.create_cell(SLEEP))
         waiting = session.queue_cell(session.create_cell("1"))
-        wait_until(lambda: session.get_cells()[0].outputs, "the cell does not begin")
+        wait_until(lambda: session.get_cells()[1].outputs, "the cell does not begin")
         kill(daemon_pid(), host_of(session))
 
         result = session.wait(running)
@@ -151,6 +152,7 @@ def test_what_ran_and_waited_ends_when_daemon_and_host_are_killed_together(data_
         with pytest.raises(ExecutionCancelled, match="the kernel ended"):
             session.wait(waiting)
         assert (session.status().status, session.status().close_reason) == ("error", "host_lost")
+        assert session.get_cells()[0].outputs[0].text == "kept\n"
 
 
 def host_processes(data_dir: Path) -> list[psutil.Process]:
