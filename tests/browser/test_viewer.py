@@ -1,5 +1,6 @@
 """The viewer's page, as people see it in a browser of their own; and what those may do who take part."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -108,14 +109,7 @@ def test_watchers_who_take_part_go_click_type_and_answer_dialogs_and_the_log_say
         await page.locator("#address").fill(f"{site.url}/form")
         await page.locator("#address").press("Enter")
         await page.locator("#tabs .active", has_text="Form").wait_for()
-        place = await driven.locator("#name").bounding_box()
-        assert place is not None
-        await page.wait_for_function("document.getElementById('view').naturalWidth > 0")
-        shown = await page.locator("#view").bounding_box()
-        assert shown is not None
-        scale = shown["width"] / VIEW["viewport_width"]
-        x, y = shown["x"] + (place["x"] + 5) * scale, shown["y"] + (place["y"] + 5) * scale
-        await page.mouse.click(x, y)
+        await click_in(page, driven, "#name")
         await page.keyboard.type("Ada Lovelace, typed fast")
         await driven.wait_for_function("document.getElementById('name').value === 'Ada Lovelace, typed fast'")
         await driven.evaluate("void setTimeout(() => { document.title = prompt('What is your name?') })")
@@ -152,7 +146,10 @@ def test_watchers_who_take_part_go_click_type_and_answer_dialogs_and_the_log_say
 
 async def click_in(page: Any, driven: Any, selector: str) -> None:
     """Click an element of the page that the picture shows."""
-    await page.wait_for_function("document.getElementById('view').naturalWidth > 0")
+    async with asyncio.timeout(10):
+        # The page lets nobody evaluate texts, as `wait_for_function` does if what it waits for is not so at once.
+        while not await page.locator("#view").evaluate("view => view.naturalWidth"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     place, shown = await driven.locator(selector).bounding_box(), await page.locator("#view").bounding_box()
     scale = shown["width"] / VIEW["viewport_width"]
     await page.mouse.click(shown["x"] + (place["x"] + 5) * scale, shown["y"] + (place["y"] + 5) * scale)
