@@ -18,6 +18,7 @@ from runtimed import (
     RuntimedError,
 )
 from runtimed.protocol.events import Display, Finished, InputRequested, Stream
+from tests.client.faces import on_one_face
 from tests.conftest import wait_until
 
 QUESTION = "name = input('Who? '); print('Hello', name)"
@@ -289,6 +290,7 @@ class Heard:
         self.announced.append(text)
 
 
+@on_one_face
 def test_the_start_of_a_kernel_has_a_limit_and_the_execution_begins_when_it_is_there(session, tmp_path):
     slow = tmp_path / "python"
     slow.write_text(f'#!/bin/sh\nsleep 2\nexec {sys.executable} "$@"\n')
@@ -298,6 +300,7 @@ def test_the_start_of_a_kernel_has_a_limit_and_the_execution_begins_when_it_is_t
     assert session.wait(caught.value.execution_id).stdout == "late\n"
 
 
+@on_one_face
 def test_a_kernel_is_started_where_none_runs_and_says_which(session):
     heard = Heard()
     assert session.submit(code="print(1)", env_source="current", progress=heard).wait().success

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from runtimed import Attribution, AuditEntry, Client, Session, SessionError, SessionNotFound
-from tests.client.faces import SyncFace
+from tests.client.faces import SyncFace, on_one_face
 from tests.conftest import wait_until
 
 
@@ -58,6 +58,7 @@ def test_everything_that_a_client_does_to_cells_is_in_the_log_by_kind(face):
     assert "secret" not in repr(entries)
 
 
+@on_one_face
 def test_what_is_done_to_kernel_executions_and_session_is_in_the_log(face):
     name = f"kernel {face.name}"
     session = face.session(name, label="an agent")
@@ -119,6 +120,7 @@ def test_what_was_refused_and_what_changed_nothing_is_not_in_the_log(face):
     assert [entry.action for entry in reversed(log(face, name))] == ["session_started", "cell_added"]
 
 
+@on_one_face
 def test_thousands_of_appended_pieces_are_a_few_entries(face):
     name = f"stream {face.name}"
     with face.session(name) as session:
@@ -135,6 +137,7 @@ def test_thousands_of_appended_pieces_are_a_few_entries(face):
     assert len(entries) == 5
 
 
+@on_one_face
 def test_every_cell_says_who_edited_it_last(face):
     name = f"last edits {face.name}"
     with face.session(name, label="first") as session, face.session(name, label="second") as other:
@@ -235,6 +238,7 @@ def test_a_session_that_timed_out_ended_by_itself(face):
     assert (entry.client_id, entry.label, entry.uid, entry.pid) == (None, None, None, None)
 
 
+@on_one_face
 def test_a_kernel_that_died_is_told_without_its_words(face):
     name = f"death {face.name}"
     with face.session(name) as session:

@@ -18,6 +18,7 @@ from runtimed.ids import new_client_id
 from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.kernel_operations import DescribeProcess, Interrupt, KernelChoice, StartKernel
 from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Message, Reply, Request, Welcome
+from tests.client.faces import on_one_face
 from tests.conftest import wait_until
 from tests.daemon.conftest import until
 from tests.wire import Wire
@@ -75,44 +76,31 @@ def test_a_start_that_fails_is_told_to_all_who_needed_it_and_leaves_nothing_of_t
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("on_timeout", ["leave", "interrupt"])
-def test_code_whose_time_is_up_before_its_kernel_starts_is_queued_or_forgotten(shared_daemon, slow, on_timeout):
+def test_code_that_is_given_up_or_whose_time_is_up_before_its_kernel_starts_is_queued_or_forgotten(shared_daemon, slow):
     async def scenario():
-        async with AsyncSession(f"late {on_timeout}") as session:
-            begun = asyncio.create_task(session.submit(code="trail = []", env_source=slow.env_source))
-            await starts(session)
-            with pytest.raises(ExecutionTimeout) as caught:
-                await session.run("trail.append('late'); print('late')", timeout_secs=0.2, on_timeout=on_timeout)
-            slow.let()
-            await begun
-            if on_timeout == "leave":
-                assert (await session.wait(caught.value.execution_id)).stdout == "late\n"
-            else:
-                assert str(caught.value).endswith("; it never began, as its kernel still starts")
-            assert (await session.run("trail")).value == ["late"] * (on_timeout == "leave")
-            assert len(await session.get_cell_ids()) == 2 + (on_timeout == "leave")
-            await session.stop()
-
-    asyncio.run(scenario())
-
-
-def test_who_waits_no_longer_for_a_start_has_queued_nothing(shared_daemon, slow):
-    async def scenario():
-        async with AsyncSession("given up") as session:
+        async with AsyncSession("late") as session:
             begun = asyncio.create_task(session.submit(code="trail = []", env_source=slow.env_source))
             await starts(session)
             given_up = asyncio.create_task(session.run("trail.append('given up')"))
             await asyncio.sleep(0.2)
             given_up.cancel()
             await asyncio.sleep(0.1)
+            with pytest.raises(ExecutionTimeout) as forgotten:
+                await session.run("trail.append('forgotten')", timeout_secs=0.2, on_timeout="interrupt")
+            assert str(forgotten.value).endswith("; it never began, as its kernel still starts")
+            with pytest.raises(ExecutionTimeout) as queued:
+                await session.run("trail.append('late'); print('late')", timeout_secs=0.2, on_timeout="leave")
             slow.let()
             await begun
-            assert (await session.run("trail")).value == []
+            assert (await session.wait(queued.value.execution_id)).stdout == "late\n"
+            assert (await session.run("trail")).value == ["late"]
+            assert len(await session.get_cell_ids()) == 3
             await session.stop()
 
     asyncio.run(scenario())
 
 
+@on_one_face
 def test_a_kernel_that_running_code_starts_has_the_variables_and_the_folder_of_that_moment(
     session, monkeypatch, tmp_path
 ):
@@ -249,9 +237,9 @@ def test_code_that_is_sent_again_while_its_kernel_starts_runs_once(shared_daemon
 
 
 @pytest.mark.parametrize("delay", [0.1, 0.4, 0.8])
-def test_code_whose_daemon_is_killed_while_its_kernel_starts_runs_once(data_dir, tmp_path, delay):
+def test_code_whose_daemon_is_killed_while_its_kernel_starts_runs_once(shared_daemon, tmp_path, delay):
     witness = tmp_path / "witness"
-    with Session("s") as session:
+    with Session(f"killed after {delay}") as session:
         session.connect()
         status = Client().status()
         assert status is not None

@@ -29,6 +29,7 @@ from runtimed import (
 )
 from runtimed.host.variables import MAX_RESULTS
 from runtimed.kernel_launcher.values import MAX_RESULT, MAX_VALUE, RESULT_KEY, dump_plain
+from tests.client.faces import on_one_face
 from tests.conftest import wait_until
 
 PLAIN: list[Any] = [
@@ -284,6 +285,7 @@ def test_variables_are_got_and_put_while_a_cell_runs_and_changes_them(with_kerne
     assert with_kernel.wait(execution_id).success
 
 
+@on_one_face
 def test_a_session_without_a_python_kernel_says_so(face, session, monkeypatch, tmp_path):
     with pytest.raises(NoKernel):
         session.get("x")

@@ -84,43 +84,32 @@ def daemon_process() -> psutil.Process:
     return psutil.Process(status.pid)
 
 
-def test_a_browser_that_is_killed_is_an_error_at_once_and_can_be_started_again_under_its_id(shared_daemon):
-    with BrowserSession("killed") as session:
-        first = session.status()
-        killed = chromium_of(session)
-
-        killed.kill()
-        killed_at = time.monotonic()
-        wait_until(lambda: state(session) == ("error", "died"), "nobody says that the browser died")
-        took = time.monotonic() - killed_at
-        error = session.status().error
-        with pytest.raises(
-            SessionClosed, match=r"(?s)'killed' has no browser: it is error \(died\): .*SIGKILL"
-        ) as caught:
-            session.observe()
-        assert caught.value.notebook_id == "killed"
-        session.start()
-
-        assert took < 1.0
-        assert error is not None
-        assert "SIGKILL" in error
-        assert state(session) == ACTIVE
-        assert session.status().created_at == first.created_at
-        assert session.status().host_pid != first.host_pid
-        assert session.observe().url == "about:blank"
-    assert state(session) == ("closed", "stopped")
-    actions = [(entry.action, entry.detail) for entry in Client().sessions.log("killed")]
-    assert actions == [
-        ("session_closed", "stopped"),
-        ("session_started", None),
-        ("session_error", "died"),
-        ("session_started", None),
-    ]
-
-
-def test_a_browser_outlives_its_daemon_but_not_its_host(shared_daemon):
-    session = BrowserSession("outlives", timeout_minutes=10)
+def test_a_browser_that_is_killed_is_an_error_at_once_starts_again_under_its_id_and_outlives_daemons_but_no_host(
+    shared_daemon,
+):
+    session = BrowserSession("killed", timeout_minutes=10)
     session.start()
+    first = session.status()
+    killed = chromium_of(session)
+
+    killed.kill()
+    killed_at = time.monotonic()
+    wait_until(lambda: state(session) == ("error", "died"), "nobody says that the browser died")
+    took = time.monotonic() - killed_at
+    error = session.status().error
+    with pytest.raises(SessionClosed, match=r"(?s)'killed' has no browser: it is error \(died\): .*SIGKILL") as caught:
+        session.observe()
+    assert caught.value.notebook_id == "killed"
+    session.start()
+
+    assert took < 1.0
+    assert error is not None
+    assert "SIGKILL" in error
+    assert state(session) == ACTIVE
+    assert session.status().created_at == first.created_at
+    assert session.status().host_pid != first.host_pid
+    assert session.observe().url == "about:blank"
+
     session.execute(type="goto", url=PAGE)
     button = next(element for element in session.observe().elements if element.role == "button")
     host, chromium = host_of(session), chromium_of(session)
@@ -140,6 +129,13 @@ def test_a_browser_outlives_its_daemon_but_not_its_host(shared_daemon):
         session.execute(type="reload")
     session.stop()
     assert state(session) == ("error", "host_lost")
+    steps = [entry for entry in Client().sessions.log("killed") if entry.action.startswith("session_")]
+    assert [(entry.action, entry.detail) for entry in steps] == [
+        ("session_error", "host_lost"),
+        ("session_started", None),
+        ("session_error", "died"),
+        ("session_started", None),
+    ]
 
 
 def test_an_action_that_was_under_way_when_the_daemon_died_is_performed_once(shop):
@@ -242,13 +238,12 @@ def test_the_timeouts_of_a_browser_session_count_from_its_last_use_and_from_its_
 def test_a_browser_that_cannot_start_says_what_to_do(shared_daemon, monkeypatch):
     monkeypatch.setenv("RUNTIMED_CHROMIUM", "/nowhere/chromium")
     session = BrowserSession()
-    with pytest.raises(BrowserUnavailable, match="RUNTIMED_CHROMIUM names '/nowhere/chromium', which is no program"):
-        session.start()
+    sentence = "RUNTIMED_CHROMIUM names '/nowhere/chromium', which is no program"
+    with pytest.raises(BrowserUnavailable, match=sentence), session:
+        pytest.fail("it has started")
     assert state(session) == ("error", "died")
     session.stop()
     assert state(session) == ("error", "died")
-    with pytest.raises(BrowserUnavailable), BrowserSession("unstarted"):
-        pytest.fail("it has started")
 
 
 def test_what_a_browser_cannot_be_started_with_is_named(shop, tmp_path):
@@ -416,15 +411,14 @@ def test_the_viewer_shows_how_long_the_session_lives_on_and_whatever_uses_it_pro
         second = seen_in_viewer(url)
         session.execute(type="goto", url=PAGE)
         assert seen_in_viewer(url)["ends_at"] > second["ends_at"]
-    with BrowserSession("brief", timeout_minutes=None, max_duration_minutes=5) as session:
-        assert seen_in_viewer(session.viewer_url)["why"] == "max_duration"
 
 
 def test_the_token_of_a_viewer_that_is_opened_is_on_no_command_line(shared_daemon, tmp_path):
     opener = tmp_path / "opener"
     opener.write_text(f'#!/bin/sh\nprintf %s "$*" > {tmp_path}/line\n')
     opener.chmod(0o700)
-    script = "from runtimed import BrowserSession; s = BrowserSession('opened', headless=False); s.start(); s.close()"
+    options = "headless=False, timeout_minutes=None, max_duration_minutes=5"
+    script = f"from runtimed import BrowserSession; s = BrowserSession('opened', {options}); s.start(); s.close()"
     opened = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "BROWSER": f"{opener} %s"},
@@ -436,6 +430,7 @@ def test_the_token_of_a_viewer_that_is_opened_is_on_no_command_line(shared_daemo
 
     with BrowserSession("opened") as session:
         session.start()
+        assert seen_in_viewer(session.viewer_url)["why"] == "max_duration"
         line = (tmp_path / "line").read_text()
         (tmp_path / "line").unlink()
         subprocess.run(
