@@ -236,6 +236,7 @@ def test_code_that_is_sent_again_while_its_kernel_starts_runs_once(shared_daemon
     assert witness.read_text() == "x"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.1, 0.4, 0.8])
 def test_code_whose_daemon_is_killed_while_its_kernel_starts_runs_once(shared_daemon, tmp_path, delay):
     witness = tmp_path / "witness"

@@ -15,6 +15,8 @@ from runtimed import Client, Session
 from runtimed.host.memory import find_mechanisms
 from tests.conftest import own_daemon, wait_until
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 HERE = find_mechanisms()
 EXCEEDED = (

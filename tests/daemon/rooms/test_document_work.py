@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import signal
@@ -20,6 +19,7 @@ import psutil
 import pytest
 
 from runtimed import AsyncClient, Client, ExecutionEvent, Session, SessionError, StorageError
+from runtimed.cli.doctor import examine
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.rooms import document_work
 from runtimed.daemon.rooms.document import SharedDocument
@@ -32,6 +32,7 @@ from runtimed.document.stored import StoredNotebook, StoredRow
 from runtimed.document.tasks import ReadAll
 from runtimed.document.worker import READY, Verdict
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
+from runtimed.settings import read_settings
 from runtimed.storage.audit import Actor
 from runtimed.storage.rows import checksum
 from runtimed.storage.session_store import SessionStore
@@ -503,8 +504,7 @@ def test_what_was_set_aside_is_named_everywhere_and_comes_back_with_what_was_wri
             assert [problem.split(" was ")[0] for problem in status.problems] == ["The notebook of session 's'"]
             assert advice in status.problems[0]
             assert advice in (Client().sessions.get("s").error or "")
-            checks = json.loads(runtimed("doctor", "--json").stdout)
-            assert [check["advice"] for check in checks if check["name"] == "damaged"] == [advice]
+            assert [check.advice for check in examine(read_settings()) if check.name == "damaged"] == [advice]
             end_daemon()
             session.get_cell_ids()
         assert (data_dir / "daemon.log").read_text().count(advice) == 2

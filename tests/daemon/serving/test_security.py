@@ -111,39 +111,43 @@ def log_lines(data_dir: Path) -> list[str]:
     return [line for path in paths for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
+@pytest.fixture(scope="module")
+def served(shared_daemon: Path) -> Iterator[Session]:
+    """The only session with a kernel in the folder of the shared daemon."""
+    with Session("served") as session:
+        session.start_kernel()
+        yield session
+
+
 # --- other users ------------------------------------------------------------------------------------------------------
 
 
 @needs_root
-def test_another_user_cannot_reach_the_socket(data_dir):
-    with Session("s") as session:
-        session.create_cell("1")
-
+def test_another_user_cannot_reach_the_socket(served):
     with as_stranger(lambda say: call(default_socket_path(), b"", say)) as said:
         assert said.read() == b"Permission denied"
 
 
 @needs_root
-def test_another_user_who_reaches_the_socket_all_the_same_is_refused_and_noted(data_dir):
-    with Session("s") as session:
-        session.run("1")
-        run, host = data_dir / "run", next(data_dir.glob("run/*/host.sock"))
-        for path in (data_dir, run, host.parent):
-            path.chmod(0o755)
-        for path in (default_socket_path(), host):
-            path.chmod(0o666)
-            frames = codec.encode_message(Hello(PROTOCOL_VERSION, "0", "stranger", None, 1))
-            frames += codec.encode_message(Request(1, StopSession(notebook_id="s")))
-            with as_stranger(functools.partial(call, path, frames)) as said:
-                found = [codec.decode_answer(body) for body in codec.FrameReader().receive_data(said.read())]
-            assert found == [Refusal(f"This socket belongs to user {os.getuid()}; you are user {STRANGER}")]
-            path.chmod(0o600)
-        for path in (host.parent, run, data_dir):
-            path.chmod(0o700)
-        refused = [line for line in log_lines(data_dir) if "refused a connection by user 54321" in line]
-        assert len(refused) == 2
-        status = Client().status()
-        assert (session.status().status, status and status.peers) == ("active", 2)
+def test_another_user_who_reaches_the_socket_all_the_same_is_refused_and_noted(shared_daemon, served):
+    run, host = shared_daemon / "run", next(shared_daemon.glob("run/*/host.sock"))
+    for path in (shared_daemon, run, host.parent):
+        path.chmod(0o755)
+    for path in (default_socket_path(), host):
+        path.chmod(0o666)
+        frames = codec.encode_message(Hello(PROTOCOL_VERSION, "0", "stranger", None, 1))
+        frames += codec.encode_message(Request(1, StopSession(notebook_id="served")))
+        with as_stranger(functools.partial(call, path, frames)) as said:
+            found = [codec.decode_answer(body) for body in codec.FrameReader().receive_data(said.read())]
+        assert found == [Refusal(f"This socket belongs to user {os.getuid()}; you are user {STRANGER}")]
+        path.chmod(0o600)
+    for path in (host.parent, run, shared_daemon):
+        path.chmod(0o700)
+    refused = [line for line in log_lines(shared_daemon) if "refused a connection by user 54321" in line]
+    assert len(refused) == 2
+    assert served.status().status == "active"
+    # Connections of other tests may still be closing.
+    wait_until(lambda: (status := Client().status()) and status.peers == 2, "the stranger is counted")
 
 
 @needs_root
@@ -373,45 +377,41 @@ def test_no_secret_is_on_a_command_line_in_a_log_or_with_the_environment_on_disk
     assert "secret" not in repr(KernelRequest(notebook_id="s", environment={"NAME": "secret"}))
 
 
-def test_a_kernel_inherits_nothing_of_its_host(data_dir):
+def test_a_kernel_inherits_nothing_of_its_host(served):
     if not Path("/proc/self/fd").exists():
         pytest.skip("only Linux shows what processes have open")
-    with Session("s") as session:
-        session.start_kernel()
-        status = session.status()
-        assert status.host_pid is not None
-        (guard,) = (p for p in psutil.Process(status.host_pid).children() if p.pid != status.kernel_pid)
-        guarded = str(Path(f"/proc/{guard.pid}/fd/0").readlink())
-        assert guarded.startswith("pipe:")
+    status = served.status()
+    assert status.host_pid is not None
+    (guard,) = (p for p in psutil.Process(status.host_pid).children() if p.pid != status.kernel_pid)
+    guarded = str(Path(f"/proc/{guard.pid}/fd/0").readlink())
+    assert guarded.startswith("pipe:")
 
-        def opened(pid: int | None) -> set[str]:
-            return {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    def opened(pid: int | None) -> set[str]:
+        return {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
 
-        assert guarded in opened(status.host_pid)
-        shared = opened(status.host_pid) & opened(status.kernel_pid)
-        # The pipe in which the kernel leaves its last words.
-        assert len([name for name in shared if name.startswith("pipe:")]) == 1
-        assert guarded not in shared
-        assert not [name for name in shared if name.startswith("socket:")]
+    assert guarded in opened(status.host_pid)
+    shared = opened(status.host_pid) & opened(status.kernel_pid)
+    # The pipe in which the kernel leaves its last words.
+    assert len([name for name in shared if name.startswith("pipe:")]) == 1
+    assert guarded not in shared
+    assert not [name for name in shared if name.startswith("socket:")]
 
 
-def test_a_kernel_does_nothing_for_whoever_lacks_its_key(data_dir, tmp_path):
+def test_a_kernel_does_nothing_for_whoever_lacks_its_key(shared_daemon, served, tmp_path):
     witness = tmp_path / "witness"
-    with Session("s") as session:
-        session.start_kernel()
-        context: Any = zmq.Context()
-        shell = context.socket(zmq.DEALER)
-        shell.setsockopt(zmq.LINGER, 0)
-        shell.connect(f"ipc://{next(data_dir.glob('run/*/z0-1'))}")
-        content = {"code": f"open({str(witness)!r}, 'w')", "silent": False}
-        for key in (b"", b"wrong"):
-            wire = WireSession(key=key)
-            shell.send_multipart(wire.serialize(wire.msg("execute_request", content)))
-        # What comes later through the right hands is answered, so the others have been passed over by then.
-        assert session.run("print(1)").stdout == "1\n"
-        assert shell.poll(200) == 0
-        shell.close()
-        context.term()
+    context: Any = zmq.Context()
+    shell = context.socket(zmq.DEALER)
+    shell.setsockopt(zmq.LINGER, 0)
+    shell.connect(f"ipc://{next(shared_daemon.glob('run/*/z0-1'))}")
+    content = {"code": f"open({str(witness)!r}, 'w')", "silent": False}
+    for key in (b"", b"wrong"):
+        wire = WireSession(key=key)
+        shell.send_multipart(wire.serialize(wire.msg("execute_request", content)))
+    # What comes later through the right hands is answered, so the others have been passed over by then.
+    assert served.run("print(1)").stdout == "1\n"
+    assert shell.poll(200) == 0
+    shell.close()
+    context.term()
 
     assert not witness.exists()
 
