@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -12,7 +13,16 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from runtimed import AsyncSession, Client, ExecutionTimeout, KernelStartFailed, Session, default_socket_path
+from runtimed import (
+    AsyncSession,
+    Client,
+    ExecutionCancelled,
+    ExecutionTimeout,
+    KernelStartFailed,
+    RuntimedError,
+    Session,
+    default_socket_path,
+)
 from runtimed.client.process import Described
 from runtimed.ids import new_client_id
 from runtimed.protocol.execution_operations import Enqueue
@@ -95,6 +105,44 @@ def test_code_that_is_given_up_or_whose_time_is_up_before_its_kernel_starts_is_q
             assert (await session.wait(queued.value.execution_id)).stdout == "late\n"
             assert (await session.run("trail")).value == ["late"]
             assert len(await session.get_cell_ids()) == 3
+            await session.stop()
+
+    asyncio.run(scenario())
+
+
+def test_the_code_of_a_client_that_dies_during_the_start_runs_and_is_shown(shared_daemon, slow):
+    submit = f"session.submit(code='trail = [1]', env_source={slow.env_source!r})"
+    client = subprocess.Popen(
+        [sys.executable, "-c", f"import runtimed\nwith runtimed.Session('gone') as session: {submit}"]
+    )
+    wait_until(
+        lambda: ("gone", "starting") in [(one.session_id, one.kernel_status) for one in Client().sessions.list()],
+        "no kernel starts",
+    )
+    client.kill()
+    client.wait()
+    with Session("gone") as session:
+        wait_until(lambda: session.status().peers == 1, "it is not gone")
+        slow.let()
+        assert session.run("trail").value == [1]
+        assert [cell.source for cell in session.get_cells()] == ["trail = [1]", "trail"]
+        session.stop()
+
+
+def test_code_that_waits_for_the_start_of_its_kernel_is_cancelled_by_its_id(shared_daemon, slow):
+    async def scenario():
+        async with AsyncSession("cancels") as session, AsyncSession("cancels") as other:
+            await other.connect()
+            held = asyncio.create_task(session.submit(code="1", env_source=slow.env_source, execution_id="held"))
+            await starts(session)
+            await other.cancel("held")
+            with pytest.raises(RuntimedError, match="has no execution 'held'"):
+                await other.cancel("held")
+            slow.let()
+            with pytest.raises(ExecutionCancelled, match="before its kernel was ready"):
+                await held
+            assert await session.get_cell_ids() == []
+            assert (await session.run("2")).value == 2
             await session.stop()
 
     asyncio.run(scenario())

@@ -311,7 +311,8 @@ def test_ctrl_c_while_a_kernel_starts_gives_the_prompt_back(shell: Shell, tmp_pa
 
     def starts() -> bool:
         started = Client().sessions.list(status="active")
-        return ("slow", "starting") in [(status.session_id, status.kernel_status) for status in started]
+        found = [(status.session_id, status.kernel_status, status.kernel_type) for status in started]
+        return ("slow", "starting", "python") in found
 
     with ctrl_c_when(starts):
         error, printed = shell.fail(f"%%runtimed slow --env python:{slow}\n1")

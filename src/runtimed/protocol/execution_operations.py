@@ -89,7 +89,7 @@ class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
     Attributes:
         source: If given, the cell is added first, or gets this source.
         kernel: If no kernel runs, this one is started first, with `EnvProgress` events; a request that is cancelled
-            before it has started queues nothing. None raises NoKernel instead.
+            before it has started queues nothing, one whose connection ends is queued. None raises NoKernel instead.
         watch: Whether to answer as `Watch` does; otherwise the reply comes at once.
         after: See `Watch`.
         whole: See `Watch`.
@@ -100,6 +100,7 @@ class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
             ended.
     """
 
+    outlives_client = True
     needs_process = True
 
     execution_id: str
@@ -170,7 +171,10 @@ class Subscribe(Streamed[Done], frozen=True, tag="subscribe"):
 
 
 class CancelExecution(InRoom[Done], frozen=True, tag="cancel_execution"):
-    """Remove an execution from the queue, or interrupt it if it runs. Does nothing if it has ended."""
+    """Remove an execution from the queue, or from those held for a kernel that starts, or interrupt it if it runs.
+
+    Does nothing if it has ended.
+    """
 
     execution_id: str
 

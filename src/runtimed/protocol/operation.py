@@ -40,6 +40,7 @@ class Operation(msgspec.Struct, Generic[ReplyT_co], frozen=True, kw_only=True, o
         raw_texts: Fields whose texts may contain lone surrogates, as paths do, or are checked elsewhere.
         is_free_form: Whether a field may have any shape, so that the decoder bounds the number of values first.
         is_quick: Whether it is fast, or ends something slow, so that an overloaded host still accepts it.
+        outlives_client: Whether it is performed to its end if its client's connection ends; a cancelled one is not.
         needs_process: Whether it may start a kernel, so that the client describes its process first
             (`DescribeProcess`).
     """
@@ -47,6 +48,7 @@ class Operation(msgspec.Struct, Generic[ReplyT_co], frozen=True, kw_only=True, o
     raw_texts: ClassVar[frozenset[str]] = frozenset()
     is_free_form: ClassVar[bool] = False
     is_quick: ClassVar[bool] = False
+    outlives_client: ClassVar[bool] = False
     needs_process: ClassVar[bool] = False
 
 

@@ -24,6 +24,7 @@ from runtimed.environments.decision import Decision, sentence
 from runtimed.environments.maker import Environments, Prepared
 from runtimed.errors import (
     EnvironmentFailed,
+    ExecutionCancelled,
     KernelStartFailed,
     NoKernel,
     RuntimedError,
@@ -89,6 +90,7 @@ class RoomKernel(Hosted):
         self._restarting: asyncio.Task[None] | None = None
         self._held: dict[str, tuple[Enqueue, Actor]] = {}
         self._joined: dict[str, ExecutionId] = {}
+        self._cancelled: set[str] = set()
         self._trouble = Trouble()
         log.on_comms = self._follow_comms
         self.kernel_type: str | None = None
@@ -131,11 +133,14 @@ class RoomKernel(Hosted):
         Raises:
             CellNotFound, InvalidCell, NoKernel: If the cell or the kernel is gone by then.
             KernelStartFailed: If it does not become ready; with the last lines of its standard error.
+            ExecutionCancelled: If the execution was cancelled meanwhile.
             SessionClosed: If a client ended it before it was ready.
             EnvironmentFailed: If its environment cannot be made, or needs consent.
             StorageError: If the disk is full.
         """
         started = self._begin(lambda: self._want(request, actor))
+        if started:
+            self._cancelled.clear()
         if execution is None:
             await self._await_start()
             return started
@@ -147,6 +152,13 @@ class RoomKernel(Hosted):
         if execution.execution_id not in self._joined:
             self.enqueue(execution, actor)
         return started
+
+    def cancel_held(self, execution_id: str) -> bool:
+        """Cancel an execution that is held until the kernel is ready; return whether it was held."""
+        if self._held.pop(execution_id, None) is None:
+            return False
+        self._cancelled.add(execution_id)
+        return True
 
     def joined(self, execution: Enqueue) -> ExecutionId | None:
         """Return, once, the execution that an unqueued one duplicates; see `Enqueue.unless_queued`."""
@@ -396,6 +408,8 @@ class RoomKernel(Hosted):
         """
         if self.executions.is_known(request):
             return
+        if request.execution_id in self._cancelled:
+            raise ExecutionCancelled("Cancelled before its kernel was ready", execution_id=request.execution_id)
         self._host.check_room()
         source = self.executions.source_of(request)
         if not self.exists:

@@ -225,6 +225,8 @@ def _in_room(
         case execution_ops.Input():
             return _done(room.kernel.answer_input(operation.execution_id, operation.text, peer.actor))
         case execution_ops.CancelExecution():
+            if room.kernel.cancel_held(operation.execution_id):
+                return Done()
             room.contents.check_execution(operation.execution_id)
             room.kernel.executions.cancel(operation.execution_id, peer.actor)
             return Done()

@@ -102,9 +102,12 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
             match event:
                 case Asked():
                     self._take(event)
-                case Cancelled(asked=asked) | Abandoned(asked=asked):
+                case Cancelled(asked=asked):
                     _give_up(asked)
                     self._set_reading()
+                case Abandoned(asked=asked):
+                    if isinstance(asked.work, Stream) or not asked.operation.outlives_client:
+                        _give_up(asked)
                 case Greeting(hello=hello):
                     self._greet(hello)
                 case Acknowledged():
