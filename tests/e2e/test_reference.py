@@ -91,21 +91,10 @@ def test_two_sessions_with_the_same_id_share_one_kernel_cells_and_outputs(with_k
     assert with_kernel.get_cell(result.cell_id).outputs == result.outputs
 
 
-def test_two_sessions_with_different_ids_share_nothing(with_kernel: Session) -> None:
-    with_kernel.run("x = 42")
-
-    with Session() as other:
-        result = other.run("x")
-
-    assert not result.success
-    assert result.error is not None
-    assert (result.error.ename, result.error.evalue) == ("NameError", "name 'x' is not defined")
-
-
 # --- properties -------------------------------------------------------------------------------------------------------
 
 
-def test_the_properties_follow_a_session_through_its_life(shared_daemon: Path) -> None:
+def test_the_properties_follow_a_session_through_its_life_and_a_new_kernel_knows_nothing(shared_daemon: Path) -> None:
     session = Session("properties")
     seen = []
 
@@ -117,10 +106,17 @@ def test_the_properties_follow_a_session_through_its_life(shared_daemon: Path) -
     look()
     session.start_kernel()
     look()
+    session.run("x = 1")
     session.shutdown_kernel()
+    session.shutdown_kernel()  # without a kernel, too
     look()
+    session.start_kernel()
+    error = session.run("x").error
     session.stop()
     look()
+
+    assert error is not None
+    assert error.ename == "NameError"
 
     assert seen == [
         (False, False, None, "Session(id=properties, status=disconnected)"),
@@ -223,16 +219,14 @@ def test_a_deno_kernel_ignores_the_environment_or_is_refused_by_name(session: Se
     assert (session.kernel_started, session.env_source) == (refused is None, None if refused else "deno")
 
 
-def test_the_notebook_path_says_where_the_notebook_is_and_need_not_exist(session: Session, tmp_path: Path) -> None:
-    session.start_kernel(notebook_path=str(tmp_path / "analysis.ipynb"))
-
-    assert session.run("import os; print(os.getcwd())").stdout == f"{tmp_path}\n"
-
-
-def test_starting_a_kernel_connects_and_a_running_one_is_kept_whatever_is_asked_for(shared_daemon: Path) -> None:
+def test_starting_a_kernel_connects_and_a_running_one_is_kept_whatever_is_asked_for(
+    shared_daemon: Path, tmp_path: Path
+) -> None:
     session = Session("start_kernel connects")
-    session.start_kernel()
+    # It says where the notebook is, which need not exist.
+    session.start_kernel(notebook_path=str(tmp_path / "analysis.ipynb"))
     assert (session.is_connected, session.kernel_started) == (True, True)
+    assert session.run("import os; print(os.getcwd())").stdout == f"{tmp_path}\n"
     kernel_pid = session.status().kernel_pid
 
     session.start_kernel()
@@ -242,19 +236,6 @@ def test_starting_a_kernel_connects_and_a_running_one_is_kept_whatever_is_asked_
 
     assert session.status().kernel_pid == kernel_pid
     session.stop()
-
-
-def test_a_kernel_is_shut_down_and_a_new_one_knows_nothing(session: Session) -> None:
-    session.run("x = 1")
-
-    session.shutdown_kernel()
-    assert not session.kernel_started
-    session.shutdown_kernel()  # without a kernel, too
-
-    session.start_kernel()
-    error = session.run("x").error
-    assert error is not None
-    assert error.ename == "NameError"
 
 
 def test_an_interrupt_ends_the_cell_that_runs_and_keeps_the_kernel(with_kernel: Session) -> None:
@@ -517,14 +498,19 @@ def test_metadata_is_text_for_everybody_and_none_where_nothing_is_set(session: S
 # --- context manager --------------------------------------------------------------------------------------------------
 
 
-def test_a_block_connects_and_stops_the_session_that_it_started(shared_daemon: Path) -> None:
+def test_a_block_connects_and_stops_the_session_that_it_started_which_shares_nothing(with_kernel: Session) -> None:
+    with_kernel.run("x = 42")
+
     with Session() as session:
-        session.run("x = 1")
+        result = session.run("x")
         inside = (session.is_connected, session.status().status, session.status().close_reason)
 
     outside = (session.is_connected, session.status().status, session.status().close_reason)
     assert [inside, outside] == [(True, "active", None), (False, "closed", "stopped")]
     assert session.status().kernel_pid is None
+    assert not result.success
+    assert result.error is not None
+    assert (result.error.ename, result.error.evalue) == ("NameError", "name 'x' is not defined")
 
 
 def test_a_block_only_leaves_a_session_whose_id_was_chosen(shared_daemon: Path) -> None:
@@ -762,11 +748,11 @@ def test_an_async_session_raises_the_same_errors(with_kernel: Session) -> None:
             await session.run("import time\nwhile True: time.sleep(0.05)", timeout_secs=0.5)
         await session.cancel(caught.value.execution_id)
         assert not (await session.wait(caught.value.execution_id)).success
-        await session.shutdown_kernel()
-        with pytest.raises(NoKernel, match="^No kernel running$"):
-            await session.interrupt()
-        await session.start_kernel()
         await session.close()
+        async with AsyncSession("without a kernel") as other:
+            await other.create_cell()
+            with pytest.raises(NoKernel, match="^No kernel running$"):
+                await other.interrupt()
 
     asyncio.run(main())
 
