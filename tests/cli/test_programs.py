@@ -163,7 +163,10 @@ DEADLY = {
 def kept(shared_daemon: Path) -> Iterator[Session]:
     """A session in which all of them run, one after the other: none must see what another has left behind."""
     with Session("kept") as session:
-        session.run("import os, sys; helper_names = set(globals()); before = sys.path[:], sys.argv[:], os.getcwd()")
+        session.run(
+            "import os, sys; helper_names = set(globals()); "
+            "before = sys.path[:], sys.argv[:], os.getcwd(), sys.unraisablehook"
+        )
         yield session
 
 
@@ -202,7 +205,9 @@ def test_a_file_runs_as_python_runs_it(
     if name == "tests":  # it says how long that took
         as_python, as_runtimed = [(*one[:2], one[2].partition(" in ")[0]) for one in (as_python, as_runtimed)]
     assert as_runtimed == as_python
-    left = kept.run("print((sys.path, sys.argv, os.getcwd()) == before, '__file__' in globals(), __doc__)")
+    left = kept.run(
+        "print((sys.path, sys.argv, os.getcwd(), sys.unraisablehook) == before, '__file__' in globals(), __doc__)"
+    )
     assert left.stdout == kept.run("print(True, False, __doc__)").stdout
     kept.run("for name in set(globals()) - helper_names - {'helper_names', 'before'}: del globals()[name]")
 

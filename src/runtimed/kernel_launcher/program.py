@@ -376,14 +376,15 @@ def run(program: dict[str, Any]) -> None:
     source = base64.b64decode(program["source"]).decode()
     _name_in_history(shell, source)
     names, process = shell.user_ns, os.getpid()
-    hook, sys.excepthook = sys.excepthook, _no_hook
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook = _no_hook
     try:
         with _streams(shell.kernel), _as_main(names, program), _quitters(names), _no_running_loop():
             failure = _execute(source, program["path"] or _STDIN, names)
             if os.getpid() != process:
                 _end_child(failure)
     finally:
-        sys.excepthook = hook
+        sys.excepthook, sys.unraisablehook = hooks
     if failure is not None:
         raise failure
 
