@@ -82,7 +82,7 @@ def test_clients_that_come_back_at_once_find_the_kernels_of_all_sessions(data_di
         session.close()
 
 
-def test_a_host_that_is_stopped_holds_up_nobody_and_goes_on_when_it_wakes(data_dir):
+def test_a_host_that_is_stopped_holds_up_nobody_goes_on_when_it_wakes_and_can_be_ended_in_its_sleep(data_dir):
     with Session("asleep") as asleep, Session("awake") as awake:
         asleep.run("x = 'kept'")
         awake.run("x = 'here'")
@@ -100,16 +100,11 @@ def test_a_host_that_is_stopped_holds_up_nobody_and_goes_on_when_it_wakes(data_d
         assert [asleep.wait(each).stdout for each in (first, second, third)] == [f"kept {n}\n" for n in range(3)]
         assert asleep.status().host_pid == host
 
-
-def test_a_session_whose_host_is_stopped_can_be_stopped_and_nothing_of_it_is_left(data_dir):
-    with Session("s") as session:
-        session.run("1")
-        host = host_of(session)
         os.kill(host, signal.SIGSTOP)
         kill(daemon_pid())
-        session.stop()
-
-    assert is_gone(host)
+        asleep.stop()
+        assert is_gone(host)
+        awake.stop()
     assert hosts(data_dir) == []
 
 
@@ -227,7 +222,7 @@ def test_what_a_dead_host_has_left_waits_for_a_disk_that_fails_and_is_taken_when
         os.kill(daemon, signal.SIGSTOP)
         (tmp_path / "go").touch()
         (folder,) = hosts(data_dir)
-        wait_until(lambda: any(b"late" in path.read_bytes() for path in folder.glob("*.events")), "nothing is kept")
+        wait_until(lambda: keeps(folder, b"late"), "nothing is kept")
         kill(host, daemon)
         segments = sorted(folder.glob("*.events"))
         away = [strike(path) for path in segments]
@@ -244,44 +239,52 @@ def test_what_a_dead_host_has_left_waits_for_a_disk_that_fails_and_is_taken_when
     wait_until(lambda: not hosts(data_dir), "the folder of the host is left")
 
 
-@pytest.mark.parametrize("what", ["*.events", "lock"])
 def test_a_session_whose_dead_host_cannot_be_read_stops_at_once_and_what_was_left_is_taken_later(
-    data_dir, tmp_path, caplog, what
+    data_dir, tmp_path, caplog
 ):
     with Session("s") as session:
-        running = session.queue_cell(session.create_cell(LATE.format(str(tmp_path / "go"))))
-        wait_until(lambda: session.status().kernel_status == "busy", "the cell does not begin")
-        host, daemon = host_of(session), daemon_pid()
-        os.kill(daemon, signal.SIGSTOP)
-        (tmp_path / "go").touch()
-        (folder,) = hosts(data_dir)
-        wait_until(lambda: any(b"late" in path.read_bytes() for path in folder.glob("*.events")), "nothing is kept")
-        kill(host, daemon)
-        struck = {path: strike(path) for path in sorted(folder.glob(what))}
+        for number, what in enumerate(("*.events", "lock")):
+            gate = tmp_path / str(number)
+            running = session.queue_cell(session.create_cell(LATE.format(str(gate))))
+            wait_until(lambda: session.status().kernel_status == "busy", "the cell does not begin")
+            host, daemon = host_of(session), daemon_pid()
+            os.kill(daemon, signal.SIGSTOP)
+            gate.touch()
+            (folder,) = hosts(data_dir)
+            wait_until(lambda: keeps(folder, b"late"), "nothing is kept")  # noqa: B023  # called here
+            kill(host, daemon)
+            struck = {path: strike(path) for path in sorted(folder.glob(what))}
 
-        session.get_cell_ids()
-        begun = time.monotonic()
-        session.stop()
-        took = time.monotonic() - begun
-        assert session.status().close_reason == "stopped"
-        with pytest.raises(StorageError) as refused:
-            session.start_kernel(env_source="current")
-        for path, away in struck.items():
-            away.replace(path)
+            session.get_cell_ids()
+            begun = time.monotonic()
+            caplog.clear()
+            session.stop()
+            took = time.monotonic() - begun
+            assert session.status().close_reason == "stopped"
+            with pytest.raises(StorageError) as refused:
+                session.start_kernel(env_source="current")
+            for path, away in struck.items():
+                away.replace(path)
 
-        assert took < 8, "a host that can be read gets 10 s to end, and 10 s more to be killed"
-        (path,) = struck
-        told = [record.message for record in caplog.records if record.levelname == "WARNING"]
-        assert len(told) == 1
-        assert re.fullmatch(
-            rf"Session 's' has ended\. What the host in {folder} had kept when it ended cannot be read: .*"
-            rf"Too many levels of symbolic links: '{path}'\. It stays there, and is taken as soon as it can be",
-            told[0],
-        )
-        assert refused.value.message == told[0].replace("Session 's' has ended.", "There is no new kernel yet.")
-        assert session.wait(running).stdout == "late\n"
+            assert took < 8, "a host that can be read gets 10 s to end, and 10 s more to be killed"
+            (path,) = struck
+            told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+            assert len(told) == 1, what
+            assert re.fullmatch(
+                rf"Session 's' has ended\. What the host in {folder} had kept when it ended cannot be read: .*"
+                rf"Too many levels of symbolic links: '{path}'\. It stays there, and is taken as soon as it can be",
+                told[0],
+            ), what
+            assert refused.value.message == told[0].replace("Session 's' has ended.", "There is no new kernel yet.")
+            assert session.wait(running).stdout == "late\n", what
+            wait_until(lambda: not hosts(data_dir), "the folder of the host is left")
+            assert list(data_dir.glob("*.damaged-*")) == []
         assert session.run("print('new')").stdout == "new\n"
-    assert list(data_dir.glob("*.damaged-*")) == []
+
+
+def keeps(folder: Path, text: bytes) -> bool:
+    """Whether a text is in what a host keeps."""
+    return any(text in path.read_bytes() for path in folder.glob("*.events"))
 
 
 @pytest.mark.parametrize("name", ["owner.json", "lock"])

@@ -33,10 +33,11 @@ from runtimed import (
     SessionClosed,
     StaleElement,
 )
+from runtimed.daemon.serving.daemon import Daemon
 from runtimed.errors import NotConnected, SessionError, SessionNotFound
 from tests.browser.server import serve
 from tests.conftest import command_of, wait_until
-from tests.daemon.conftest import daemon_with_a_clock, look, until
+from tests.daemon.conftest import Clock, daemon_with_a_clock, look, until
 
 PAGE = "data:text/html,<title>One</title><button onclick='document.title += 1'>More</button>"
 ACTIVE = ("active", None)
@@ -199,38 +200,62 @@ def test_what_takes_long_holds_up_nobody_else_and_ends_when_nobody_waits_for_it(
     asyncio.run(scenario())
 
 
-def test_the_timeouts_of_a_browser_session_count_from_its_last_use_and_from_its_start(own_folder):
+def test_a_browser_session_s_time_counts_from_its_last_use_and_its_start_and_its_folder_goes_long_after_its_end(
+    own_folder, monkeypatch
+):
+    monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "1e12")
+    browsers = own_folder / "browsers"
+
+    async def keeps_its_folder(clock: Clock, daemon: Daemon) -> None:
+        session = AsyncBrowserSession("shop", timeout_minutes=None)
+        await session.start()
+        (folder,) = browsers.iterdir()
+        clock.now += 31 * 86400
+        await look(daemon)
+        assert folder.exists()
+
+        await session.stop()
+        await look(daemon)
+        assert folder.exists()
+        clock.now += 31 * 86400
+        await look(daemon)
+        assert list(browsers.iterdir()) == []
+
+    async def times_out(clock: Clock, daemon: Daemon) -> None:
+        session = AsyncBrowserSession("shop", max_duration_minutes=20)
+        await session.start()
+
+        async def is_in(*expected: object) -> bool:
+            status = await session.status()
+            return (status.status, status.close_reason) == expected
+
+        clock.now += 2.9 * 60
+        await session.get_cookies()
+        clock.now += 2.9 * 60
+        daemon.tick()
+        assert (await session.status()).status == "active"
+        waiting = asyncio.create_task(session.execute(type="wait", seconds=1))
+        await until(lambda: daemon.room("shop").hosted.busy, "nothing is asked of the browser")
+        clock.now += 4 * 60
+        daemon.tick()
+        assert (await waiting).success
+        clock.now += 3.1 * 60
+        await until(lambda: is_in("timed_out", "idle_timeout"), "it does not time out")
+        with pytest.raises(SessionClosed, match=r"it is timed_out \(idle_timeout\)"):
+            await session.get_cookies()
+
+        await session.start()
+        for _ in range(8):
+            clock.now += 2.4 * 60
+            await session.get_cookies()
+        clock.now += 60
+        await until(lambda: is_in("timed_out", "max_duration"), "it lasts too long")
+        await session.close()
+
     async def scenario() -> None:
         async with daemon_with_a_clock() as (clock, daemon):
-            session = AsyncBrowserSession("shop", max_duration_minutes=20)
-            await session.start()
-
-            async def is_in(*expected: object) -> bool:
-                status = await session.status()
-                return (status.status, status.close_reason) == expected
-
-            clock.now += 2.9 * 60
-            await session.get_cookies()
-            clock.now += 2.9 * 60
-            daemon.tick()
-            assert (await session.status()).status == "active"
-            waiting = asyncio.create_task(session.execute(type="wait", seconds=1))
-            await until(lambda: daemon.room("shop").hosted.busy, "nothing is asked of the browser")
-            clock.now += 4 * 60
-            daemon.tick()
-            assert (await waiting).success
-            clock.now += 3.1 * 60
-            await until(lambda: is_in("timed_out", "idle_timeout"), "it does not time out")
-            with pytest.raises(SessionClosed, match=r"it is timed_out \(idle_timeout\)"):
-                await session.get_cookies()
-
-            await session.start()
-            for _ in range(8):
-                clock.now += 2.4 * 60
-                await session.get_cookies()
-            clock.now += 60
-            await until(lambda: is_in("timed_out", "max_duration"), "it lasts too long")
-            await session.close()
+            await keeps_its_folder(clock, daemon)
+            await times_out(clock, daemon)
 
     asyncio.run(scenario())
 
@@ -509,29 +534,3 @@ def test_an_interrupt_in_the_block_ends_the_session_as_failed(shared_daemon, han
 
     assert state(BrowserSession("interrupted")) == ("closed", "error")
     assert not chromium.is_running()
-
-
-def test_the_folder_of_a_browser_session_goes_when_nobody_has_used_it_for_long(own_folder, monkeypatch):
-    monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "1e12")
-    browsers = own_folder / "browsers"
-
-    async def scenario() -> None:
-        async with daemon_with_a_clock() as (clock, daemon):
-            session = AsyncBrowserSession("shop", timeout_minutes=None)
-            await session.start()
-            (folder,) = browsers.iterdir()
-            clock.now += 31 * 86400
-            await look(daemon)
-            assert folder.exists()
-
-            await session.stop()
-            await look(daemon)
-            assert folder.exists()
-            clock.now += 31 * 86400
-            await look(daemon)
-            assert list(browsers.iterdir()) == []
-            await session.start()
-            assert (await session.status()).status == "active"
-            await session.stop()
-
-    asyncio.run(scenario())

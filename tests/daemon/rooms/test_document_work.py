@@ -615,7 +615,7 @@ class Writer(threading.Thread):
         self.done = threading.Event()
 
     def run(self) -> None:
-        while not self.done.is_set():
+        while not self.done.wait(0.002):
             self.session.append_source(self.cell_id, f"<{self.appended}>")
             self.appended += 1
 
