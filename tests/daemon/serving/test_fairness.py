@@ -94,6 +94,7 @@ def assert_others_are_served(data_dir: Path, cell_id: str) -> None:
         channel.send(Request(calls, GetCell(notebook_id="other", cell_id=cell_id)))
         assert isinstance(channel.receive(began + PATIENCE), Reply)
         assert process.memory_info().rss < 128 * MIB
+        time.sleep(0.005)  # without it most of the processor's time were this loop's
     assert calls > 20
     channel.close()
     start.join()
