@@ -193,6 +193,8 @@ async def download(page, target):
 def test_downloads_arrive_for_the_session_and_for_each_client_that_hears_of_them(browser, site, attach, tmp_path):
     browser.goto(f"{site.url}/form")
     folder = browser.folder / "downloads"
+    for file in folder.iterdir():
+        file.unlink()
     for _ in range(2):
         with attach() as theirs, attach() as others:
             ours = browser.do("download_file", role="link", name="Report").data

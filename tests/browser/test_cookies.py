@@ -165,6 +165,7 @@ def test_chromium_has_the_cookies_of_a_file_as_they_are(run, shared, tmp_path):
     path = tmp_path / "cookies.txt"
     path.write_text(NETSCAPE)
     over = {**COOKIE, "name": "c", "domain": "example.org"}
+    shared.run(shared.browser._context.clear_cookies())
     shared.run(shared.browser.set_cookies([{**over, "expires": 1000}, over]))
     assert set(cookies_of(shared)) == {("c", "example.org")}
     shared.run(shared.browser.set_cookie_file(path))

@@ -72,3 +72,4 @@ def test_a_tab_without_one_is_what_the_session_asks_for_and_can_be_used(browser,
     browser.do("new_tab", url=f"{site.url}/form")
     assert browser.js("devicePixelRatio") == 2.5
     browser.do("click", role="button", name="Rename me")
+    browser.do("close_tab")
