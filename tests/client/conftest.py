@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from runtimed import Session
 from tests.client.faces import AsyncFace, SyncFace
 
 
@@ -27,10 +28,17 @@ def session(face, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def with_kernel(face) -> Iterator[Any]:
+def the_kernel(shared_daemon) -> Iterator[str]:
+    """The id of a session whose kernel serves both faces."""
+    with Session("with a kernel") as session:
+        session.start_kernel()
+        yield session.notebook_id
+
+
+@pytest.fixture(scope="module")
+def with_kernel(face, the_kernel: str) -> Iterator[Any]:
     """A session with a kernel, for tests that do it no harm."""
-    session = face.session("with a kernel")
+    session = face.session(the_kernel)
     session.start_kernel()
     yield session
-    session.connect()
-    session.stop()
+    session.close()

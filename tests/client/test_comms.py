@@ -111,10 +111,10 @@ def test_what_is_too_large_is_told_of_and_the_rest_comes(with_kernel):
         with_kernel.send_comm("comm_msg", {"comm_id": "x"}, buffers=[bytes(16 * 2**20)])
 
 
-def test_a_slow_reader_is_told_how_many_it_has_missed(with_kernel):
+def test_a_slow_reader_is_told_how_many_it_has_missed(face, with_kernel):
     with_kernel.run(BURST)
     events = following(with_kernel)
-    with_kernel.send_comm("comm_open", {"comm_id": "b", "target_name": "burst", "data": {}})
+    with_kernel.send_comm("comm_open", {"comm_id": f"b {face.name}", "target_name": "burst", "data": {}})
     wait_until(lambda: with_kernel.complete("all_sen")["matches"], "it sends no end")
     heard, missed = [], []
     for event in events:
