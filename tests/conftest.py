@@ -2,6 +2,7 @@
 
 import compileall
 import contextlib
+import gc
 import os
 import shutil
 import sys
@@ -34,6 +35,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Compile the package once: else each of the thousands of processes that the tests start may do it for itself."""
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(Path(runtimed.__file__).parent, quiet=1)
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage collections look at what tests make, and not at the hundreds of thousands of objects of all tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
