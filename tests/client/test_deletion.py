@@ -1,4 +1,4 @@
-"""A session that is deleted is gone with its data, on both faces, and its id is as if it had never been used."""
+"""A session that is deleted is gone with its data, and its id is as if it had never been used."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,14 @@ import pytest
 
 from runtimed import SessionError, SessionNotFound
 from runtimed.ids import SessionId, stored_name
+from tests.client.faces import on_one_face
 
 
 def files_of(folder: Path, session_id: str) -> list[Path]:
     return sorted(folder.rglob(f"*{stored_name(SessionId(session_id))}*"))
 
 
+@on_one_face
 def test_a_deleted_session_is_gone_with_its_data_and_its_id_is_free(face: Any, shared_daemon: Path):
     name = f"gone {face.name}"
     with face.session(name, label="a scientist") as session:

@@ -20,6 +20,7 @@ from runtimed import (
 from runtimed.protocol.events import Display, Finished, InputRequested, Stream
 from tests.client.faces import on_one_face
 from tests.conftest import wait_until
+from tests.daemon.conftest import until
 
 QUESTION = "name = input('Who? '); print('Hello', name)"
 
@@ -30,6 +31,10 @@ def gate(tmp_path):
     path = tmp_path / "gate"
     yield f"import os, time\nprint('begun')\nwhile not os.path.exists({str(path)!r}): time.sleep(0.01)", path.touch
     path.touch()
+
+
+async def has_changed(session: AsyncSession, before: str | None) -> bool:
+    return (await session.status()).kernel_status != before
 
 
 def seen(event):
@@ -177,15 +182,28 @@ def test_the_same_code_of_a_cell_is_queued_once_where_that_is_asked_for(with_ker
     assert again.wait().success
 
 
-def test_asking_again_while_the_kernel_starts_queues_it_once(data_dir):
+def test_asking_again_while_the_kernel_starts_queues_it_once_and_an_id_is_refused_for_other_code(shared_daemon):
     async def scenario() -> None:
-        async with AsyncSession("s") as session:
+        async with AsyncSession("asked again") as session:
             cell_id = await session.create_cell("runs = globals().get('runs', 0) + 1")
-            asked = await asyncio.gather(*(session.submit(cell_id, unless_queued=True) for _ in range(4)))
-            assert len({execution.id for execution in asked}) == 1
-            for execution in asked:
+            before = (await session.status()).kernel_status
+            starting = asyncio.create_task(session.submit("cell", code="1", execution_id="once"))
+            await until(lambda: has_changed(session, before), "no kernel starts")
+            again = [session.submit(cell_id, unless_queued=True) for _ in range(4)]
+            named = [session.submit("cell", code=code, execution_id="once") for code in ("2", "1")]
+            *asked, other, same = await asyncio.gather(*again, *named, return_exceptions=True)
+            first = await starting
+            handles = [one for one in asked if isinstance(one, AsyncExecution)]
+            assert len(handles) == 4
+            assert len({execution.id for execution in handles}) == 1
+            for execution in handles:
                 assert (await execution.wait()).success
             assert await session.get("runs") == 1
+            assert (await first.wait()).value == 1
+            assert "was queued with other code" in str(other)
+            assert isinstance(same, AsyncExecution)
+            assert (same.id, same.cell_id) == ("once", "cell")
+            await session.stop()
 
     asyncio.run(scenario())
 
@@ -212,20 +230,6 @@ def test_an_id_is_refused_for_another_cell_and_for_other_code(with_kernel):
     assert with_kernel.get_cell_source(first.cell_id) == "1"
     assert len(with_kernel.get_cell_ids()) == cells
     assert first.wait().value == 1
-
-
-def test_an_id_is_refused_for_other_code_while_the_kernel_starts_for_it(data_dir):
-    async def scenario() -> None:
-        async with AsyncSession("s") as session:
-            asked = [session.submit("cell", code=code, execution_id="once") for code in ("1", "2", "1")]
-            first, other, again = await asyncio.gather(*asked, return_exceptions=True)
-            assert isinstance(first, AsyncExecution)
-            assert (await first.wait()).value == 1
-            assert "was queued with other code" in str(other)
-            assert isinstance(again, AsyncExecution)
-            assert (again.id, again.cell_id) == ("once", "cell")
-
-    asyncio.run(scenario())
 
 
 def test_what_follows_the_past_comes_once(with_kernel, gate):
