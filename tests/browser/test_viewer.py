@@ -48,7 +48,8 @@ async def open_viewer(watchers: Chromium, browser: Driven, complaints: list[str]
 
 
 def test_the_page_shows_the_session_its_time_its_tabs_and_address_and_a_goto_as_one_line(browser, site, watchers):
-    browser.goto(f"{site.url}/plain")
+    url = f"{site.url}/plain?watched"
+    browser.goto(url)
     complaints: list[str] = []
 
     async def look() -> dict[str, Any]:
@@ -63,10 +64,10 @@ def test_the_page_shows_the_session_its_time_its_tabs_and_address_and_a_goto_as_
             "tabs": await page.locator("#tabs button").all_inner_texts(),
             "address": await page.locator("#address").input_value(),
             "last": (await lines.last.locator("span").inner_text()),
-            "gotos": await lines.filter(has_text=f"{site.url}/plain").count(),
+            "gotos": await lines.filter(has_text=url).count(),
         }
         await page.get_by_label("Network").check()
-        seen["with_network"] = await lines.filter(has_text=f"200 GET {site.url}/plain").count()
+        seen["with_network"] = await lines.filter(has_text=f"200 GET {url}").count()
         await page.get_by_label("Filter the log").fill("no such words")
         seen["sifted"] = await lines.count(), await page.locator("#none").inner_text()
         await page.close()
@@ -81,8 +82,8 @@ def test_the_page_shows_the_session_its_time_its_tabs_and_address_and_a_goto_as_
         "id": "shop",
         "title": "shop · runtimed",
         "tabs": ["Plain"],
-        "address": f"{site.url}/plain",
-        "last": f"{browser.observe().tab} is at {site.url}/plain (status 200)",
+        "address": url,
+        "last": f"{browser.observe().tab} is at {url} (status 200)",
         "gotos": 1,
         "with_network": 1,
         "sifted": (0, "No line of the log fits the filter."),
