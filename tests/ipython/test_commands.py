@@ -43,11 +43,19 @@ def test_without_a_daemon_the_state_says_so_and_starts_none(
     assert not Client().is_running()
 
 
-def test_connecting_changes_nothing_unless_a_kernel_is_asked_for(shell: Shell) -> None:
+def test_connecting_changes_nothing_unless_a_kernel_is_asked_for_and_stop_ends_the_session_for_everybody(
+    shell: Shell,
+) -> None:
     assert shell.run("%runtimed connect quiet") == ("Joined session quiet: no kernel runs; the first cell starts one\n")
     assert "quiet" not in [status.session_id for status in Client().sessions.list()]
     assert shell.run("%runtimed connect quiet --env current") == "Joined session quiet: a kernel runs, env current\n"
-    shell.run("%runtimed stop")
+    shell.run("%%runtimed\nprint(1)")
+    assert shell.run("%runtimed stop") == (
+        "Stopped session quiet; its cells stay readable (`%runtimed connect quiet`)\n"
+    )
+    assert Client().sessions.get("quiet").status == "closed"
+    assert shell.magics.sessions.current is None
+    assert "print(1)" in shell.run("%runtimed cells quiet")
 
 
 def test_sessions_are_listed(in_work: Shell) -> None:
@@ -121,16 +129,6 @@ def test_without_a_kernel_there_is_nothing_to_interrupt_or_restart(shell: Shell)
         error, printed = shell.fail(f"%runtimed {command} idle")
         assert type(error) is NoKernel
         assert printed == "NoKernel: No kernel running\n"
-
-
-def test_stop_ends_the_session_for_everybody(shell: Shell) -> None:
-    shell.run("%%runtimed ending\nprint(1)")
-    assert shell.run("%runtimed stop") == (
-        "Stopped session ending; its cells stay readable (`%runtimed connect ending`)\n"
-    )
-    assert Client().sessions.get("ending").status == "closed"
-    assert shell.magics.sessions.current is None
-    assert "print(1)" in shell.run("%runtimed cells ending")
 
 
 @pytest.mark.parametrize("joined", [[], ["%runtimed connect work"]])
@@ -244,17 +242,14 @@ def test_names_of_other_sessions_and_cells_do_nothing_to_the_terminal(shell: She
         assert "\nforged" not in text
 
 
-def test_a_notebook_s_file_may_have_a_name_that_no_label_may_have(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_notebook_s_file_may_have_a_name_that_no_label_may_have(shell: Shell, work: Session, tmp_path: Path) -> None:
     path = tmp_path / ("two\nlines\x1b[2J" + "x" * 200 + ".ipynb")
     path.touch()
     shell.ip.user_ns["__vsc_ipynb_file__"] = str(path)
-    with Session("labelled") as session:
-        shell.run("%runtimed connect labelled")
-        shell.run("%%runtimed labelled --no-wait\n1")
-        label = Client().sessions.log("labelled")[0].label
-        session.stop()
+    shell.run("%runtimed connect work")
+    execution_id = shell.run("%%runtimed work --no-wait\n1").split()[2]
+    label = next(entry.label for entry in Client().sessions.log("work") if entry.execution_id == execution_id)
+    work.wait(execution_id)
 
     assert label is not None
     assert label.startswith("two\\nlines\\x1b[2Jxxx")

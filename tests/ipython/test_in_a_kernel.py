@@ -276,30 +276,25 @@ def notebook_of(*sources: str) -> Any:
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
 
 
-def test_run_all_stops_at_a_failing_cell(world: Path, observer: Session) -> None:
+def test_a_notebook_runs_from_top_to_bottom_and_stops_at_a_failing_cell(world: Path, observer: Session) -> None:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
-
-    notebook = notebook_of("%load_ext runtimed", "%%runtimed work\nraise ValueError('no')", "after = 1")
-    with pytest.raises(CellExecutionError, match="ValueError: no"):
-        NotebookClient(notebook, timeout=60).execute()
-    assert [output["ename"] for output in notebook.cells[1].outputs] == ["ValueError", "CellFailed"]
-    assert notebook.cells[2].execution_count is None
-
-
-def test_a_notebook_runs_from_top_to_bottom(world: Path, observer: Session) -> None:
-    from nbclient import NotebookClient
 
     notebook = notebook_of(
         "%load_ext runtimed",
         "%%runtimed work --out result\nprint('x')\nhandle = display('a', display_id=True)\n6 * 7",
         "result",
         "%%runtimed\nhandle.update('b')",
+        "%%runtimed work\nraise ValueError('no')",
+        "after = 1",
     )
-    NotebookClient(notebook, timeout=60).execute()
-    live, again = notebook.cells[1].outputs, notebook.cells[2].outputs
+    with pytest.raises(CellExecutionError, match="ValueError: no"):
+        NotebookClient(notebook, timeout=60).execute()
+    live, again, _update, failed = (cell.outputs for cell in notebook.cells[1:5])
     assert [output.get("text") or output["data"]["text/plain"] for output in live] == ["x\n", "'b'", "42"]
     assert [output.get("text") or output["data"]["text/plain"] for output in again] == ["x\n", "'a'", "42"]
+    assert [output["ename"] for output in failed] == ["ValueError", "CellFailed"]
+    assert notebook.cells[5].execution_count is None
 
 
 def test_the_frontend_s_kernel_leaves_its_sessions_alone(world: Path, tmp_path: Path) -> None:
