@@ -60,7 +60,7 @@ def has_plain(cached: Path, shared_daemon: Path) -> None:
 
 @pytest.fixture
 def client(
-    tmp_path: Path, variables: dict[str, str], cached: Path, shared_daemon: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, variables: dict[str, str], has_plain: None, shared_daemon: Path, monkeypatch: pytest.MonkeyPatch
 ) -> pytest.MonkeyPatch:
     """A client in an empty folder that is its home, for which `auto` means what it says."""
     for name, value in {**variables, "UV_OFFLINE": "1", "HOME": str(tmp_path)}.items():

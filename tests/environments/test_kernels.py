@@ -36,7 +36,7 @@ ALPHA = "# /// script\n# dependencies = ['alpha']\n# ///\nimport alpha\nprint(al
 
 
 @pytest.fixture
-def data(client: pytest.MonkeyPatch, shared_daemon: Path, has_plain: None) -> Path:
+def data(client: pytest.MonkeyPatch, shared_daemon: Path) -> Path:
     """The data folder of these tests; it has the plain environment."""
     return shared_daemon
 

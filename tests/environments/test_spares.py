@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def pool(client: pytest.MonkeyPatch, shared_daemon: Path, has_plain: None) -> Path:
+def pool(client: pytest.MonkeyPatch, shared_daemon: Path) -> Path:
     """A data folder whose daemon keeps one spare of each kind."""
     client.setenv("RUNTIMED_POOL_SIZE", "1")
     return shared_daemon

@@ -207,6 +207,7 @@ def refusal(session: Session) -> EnvironmentFailed:
 def test_dependencies_that_came_with_a_document_are_installed_when_the_user_says_so(
     travelled: None, client: pytest.MonkeyPatch, wheels: Path, shared_daemon: Path
 ) -> None:
+    before = sorted((shared_daemon / "environments").iterdir())
     with Session("by metadata") as session:
         error = refusal(session)
         assert str(error) == (
@@ -219,7 +220,7 @@ def test_dependencies_that_came_with_a_document_are_installed_when_the_user_says
         # Whoever writes something else has not written these.
         session.set_kernelspec("python3", "Python")
         refusal(session)
-        assert not (shared_daemon / "environments").exists()
+        assert sorted((shared_daemon / "environments").iterdir()) == before
 
         assert session.trust_environment() == (
             "uv:inline: the notebook's metadata name dependencies for uv\n  packages: alpha, beta"
