@@ -27,7 +27,7 @@ PAGE = """data:text/html,<title>Sign in</title>
 <button onclick="document.title = `Hello ${document.querySelectorAll('input')[0].value}`">Go</button>"""
 
 
-def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(data_dir: Path, runtimed: Command):
+def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(data_dir: Path, in_process: Command):
     with BrowserSession("first", label="Ada's script") as session:
         session.execute(type="goto", url=PAGE)
         name = next(element for element in session.observe().elements if element.name == "Name")
@@ -38,24 +38,24 @@ def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(
         visitor.execute(type="click", role="button", name="Go")
         visitor.close()
         assert session.observe().title == "Hello Ada"
-        listed = runtimed("sessions", "--kind", "browser").stdout
+        listed = in_process("sessions", "--kind", "browser").stdout
         assert re.search(r"first +active +browser \(host \d+\) +1 ", listed)
-        ports = next(line for line in runtimed("doctor").stdout.splitlines() if "browser ports" in line)
+        ports = next(line for line in in_process("doctor").stdout.splitlines() if "browser ports" in line)
         found = re.search(
             r"first: (\d+) on loopback, with a token; Chromium's own, \d+ on loopback, for every user", ports
         )
         assert found is not None
         assert f":{found[1]}/" in session.viewer_url
 
-        no_cells = runtimed("cells", "first")
+        no_cells = in_process("cells", "first")
         assert (no_cells.returncode, no_cells.stdout) == (1, "")
         words = "`runtimed replay first --list` shows what was done in it\n"
         assert no_cells.stderr == f"The session 'first' is a browser: it has no cells. {words}"
-        no_code = runtimed("run", "--session", "first", __file__)
+        no_code = in_process("run", "--session", "first", __file__)
         assert "'first' is a browser session; join it with BrowserSession" in no_code.stderr
-        assert runtimed("stop", "first").stdout == f"The session 'first' is closed. {words}"
+        assert in_process("stop", "first").stdout == f"The session 'first' is closed. {words}"
 
-    shown = runtimed("replay", "first", "--list")
+    shown = in_process("replay", "first", "--list")
     assert (shown.returncode, shown.stderr) == (0, "")
     head, *lines = shown.stdout.splitlines()
     assert head.split() == ["WHEN", "WHO", "WHAT"]
@@ -67,7 +67,7 @@ def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(
         ("Ada's ", "failed: "),
         ("client", None),
     ]
-    as_json = json.loads(runtimed("replay", "first", "--list", "--json").stdout)
+    as_json = json.loads(in_process("replay", "first", "--list", "--json").stdout)
     assert [entry["action"]["type"] for entry in as_json] == ["goto", "fill", "fill", "click", "click"]
     assert [entry["label"] for entry in as_json] == ["Ada's script"] * 4 + [None]
     assert [entry["client_id"] == session.client_id for entry in as_json] == [True] * 4 + [False]
@@ -83,7 +83,7 @@ def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(
     assert other.execute(type="evaluate_js", code=typed).data is True
     other.stop()
 
-    assert runtimed("replay", "nobody").returncode == 4
+    assert in_process("replay", "nobody").returncode == 4
 
 
 def test_a_replay_starts_its_browsers_as_the_session_did_and_asks_for_passwords(data_dir: Path, runtimed: Command):
