@@ -32,7 +32,10 @@ from tests.client.faces import AsyncFace
 pytestmark = pytest.mark.slow
 
 LENGTH = 280
-"""Steps of a notebook at most; on the average it has more than 200."""
+"""Steps of a notebook at most."""
+
+AVERAGE = 180
+"""Steps of a notebook on the average, or more."""
 
 LOOK_EVERY = 3
 """Steps from one comparison of all to the next: it takes four times as long as a step."""
@@ -380,7 +383,7 @@ def test_random_steps_agree_with_a_notebook_in_plain_python(shared_daemon, reque
         run_state_machine_as_test(
             NotebookMachine,
             settings=settings(
-                max_examples=math.ceil(wanted / 200),
+                max_examples=math.ceil(wanted / AVERAGE),
                 stateful_step_count=LENGTH,
                 derandomize=True,
                 database=None,
