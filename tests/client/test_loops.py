@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from runtimed import AsyncBrowserSession, AsyncClient, AsyncSession, NotConnected, RuntimedError, Session
+from runtimed import (
+    AsyncBrowserSession,
+    AsyncClient,
+    AsyncSession,
+    ConnectionLost,
+    NotConnected,
+    RuntimedError,
+    Session,
+)
 from runtimed.client.aio import AsyncConnection
 from tests.conftest import wait_until
 
@@ -193,6 +201,32 @@ def test_closing_the_handle_ends_its_streams_in_every_loop(work):
     work.interrupt()
     run(session.close())
     assert ended == 3 * ["Not connected: the session's handle was closed"]
+
+
+@pytest.mark.parametrize("moment", ["the first", "after a break"])
+def test_a_handle_that_is_closed_while_it_connects_ends_the_call_and_stays_closed(work, moment):
+    async def main() -> None:
+        session = AsyncSession("loops")
+        if moment == "after a break":
+            await session.connect()
+            link = session._connection._home().link
+            assert link is not None
+            link.close()
+        opening = AsyncConnection._connect
+
+        async def close_meanwhile(connection: AsyncConnection, *args: Any) -> None:
+            patch.undo()
+            await session.close()
+            await opening(connection, *args)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(AsyncConnection, "_connect", close_meanwhile)
+            with pytest.raises(ConnectionLost, match="The connection to the daemon is closed"):
+                await session.create_cell("never written")
+        assert not await session.is_connected()
+
+    run(main())
+    assert "never written" not in [cell.source for cell in work.get_cells()]
 
 
 @pytest.mark.parametrize("whose", ["stream", "session"])

@@ -15,6 +15,7 @@ import pytest
 from runtimed import BrowserSession, Client, ConnectionLost, NotConnected, RuntimedError, Session
 from runtimed.client.blocking import Connection
 from runtimed.client.connections import MAX_CONNECTIONS, MAX_IDLE
+from runtimed.settings import Settings
 from tests.conftest import wait_until
 
 
@@ -267,3 +268,35 @@ def test_a_browser_s_handle_refuses_each_thread_for_itself(shared_daemon):
     assert time.monotonic() - begun < 30
     assert {type(results[0]).__name__ for _thread, results in waiting} <= {"SessionClosed", "SessionNotFound"}
     browser.close()
+
+
+@pytest.mark.parametrize("moment", ["the first", "one more", "after the daemon's death"])
+def test_a_handle_that_is_closed_while_it_connects_ends_the_call_and_stays_closed(work, gate, moment):
+    session = Session("threads")
+    events = work.subscribe(event_types=["output"])
+    results: list[Any] = []
+    if moment == "one more":
+        running, results = in_thread(session.run, gate.code)
+        next(events)
+    elif moment != "the first":
+        session.connect()
+        daemon = Client().status()
+        assert daemon is not None
+        os.kill(daemon.pid, signal.SIGKILL)
+    connecting = Connection._connect
+
+    def close_meanwhile(connection: Connection, settings: Settings) -> None:
+        patch.undo()
+        in_thread(session.close)[0].join(30)
+        connecting(connection, settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "_connect", close_meanwhile)
+        with pytest.raises(ConnectionLost, match="The connection to the daemon is closed"):
+            session.create_cell("never written")
+    assert not session.is_connected
+    if moment == "one more":
+        running.join(30)
+    assert [type(result) for result in results] == [ConnectionLost] * len(results)
+    assert "never written" not in [cell.source for cell in work.get_cells()]
+    events.close()

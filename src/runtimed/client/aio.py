@@ -168,6 +168,7 @@ class AsyncConnection:
         self._start_daemon = start_daemon
         self._settings: Settings | None = None
         self._homes: dict[asyncio.AbstractEventLoop, _Home] = {}
+        self._closed_times = 0
         self.was_opened = False
 
     def __del__(self) -> None:
@@ -210,16 +211,19 @@ class AsyncConnection:
         home = self._home()
         async with home.lock:
             if not self._is_usable(home.link):
+                closed_times = self._closed_times
                 self._settings = read_settings()
                 try:
                     await self._connect(home, self._settings)
                 except ConnectionLost:
                     # The daemon was just ending.
                     await self._keep_connecting(home, self._settings)
+                self._check_not_closed(closed_times)
                 self.was_opened = True
 
     def close(self) -> None:
         """Disconnect, in all event loops. Idempotent."""
+        self._closed_times += 1
         self.was_opened = False
         for home in list(self._homes.values()):
             link, home.link = home.link, None
@@ -291,17 +295,20 @@ class AsyncConnection:
             async with home.lock:
                 if not self._is_usable(home.link):
                     self._check_opened()
+                    closed_times = self._closed_times
                     await self._keep_connecting(home, self._settings or read_settings())
-                    try:
-                        self._check_opened()
-                    except ConnectionLost:
-                        self.close()  # as another task did meanwhile
-                        raise
+                    self._check_not_closed(closed_times)
         assert home.link is not None  # noqa: S101  # it is usable
         return home.link
 
     def _check_opened(self) -> None:
         if not self.was_opened:
+            raise ConnectionLost("The connection to the daemon is closed")
+
+    def _check_not_closed(self, closed_times: int) -> None:
+        """Raise ConnectionLost if `close` was called since: it did not see a link that was just being made."""
+        if self._closed_times != closed_times:
+            self.close()
             raise ConnectionLost("The connection to the daemon is closed")
 
     async def _connect(self, home: _Home, settings: Settings) -> None:
@@ -329,8 +336,9 @@ class AsyncConnection:
 
     async def _keep_connecting(self, home: _Home, settings: Settings) -> None:
         deadline = time.monotonic() + (RECONNECT_DEADLINE if self._start_daemon else ENDING_DEADLINE)
-        delay = 0.01
+        delay, closed_times = 0.01, self._closed_times
         while True:
+            self._check_not_closed(closed_times)
             try:
                 await self._connect(home, settings)
             except (ConnectionLost, DaemonUnavailable) as exc:

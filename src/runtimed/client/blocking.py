@@ -235,6 +235,9 @@ class Connection:
         self._pid = self._identity.pid
         if broken is not None:
             broken.close()
+        if self._is_closed:  # by another thread, which did not see this channel
+            channel.close()
+            raise ConnectionLost("The connection to the daemon is closed")
 
     def _reconnect(self) -> None:
         """Reconnect after the connection broke.

@@ -48,6 +48,7 @@ class Connections:
         self._dropped_after = dropped_after
         self._settings: Settings | None = None
         self.was_opened = False
+        self._closed_times = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -66,15 +67,22 @@ class Connections:
     def open(self) -> None:
         """Connect. Idempotent. Raises what `Connection.open` raises."""
         if not self.is_open:
+            closed_times = self._closed_times
             self._settings = read_settings()
             connection = Connection(self._identity, self._join)
             connection.open(self._settings)
             self._leave_others()
             self._idle.append(connection)
             self.was_opened = True
+            try:
+                self._check_not_closed(closed_times)
+            except ConnectionLost:
+                self.close()
+                raise
 
     def close(self) -> None:
-        """Disconnect. Calls that wait in other threads end with ConnectionLost. Idempotent."""
+        """Disconnect. Calls that wait in other threads, or begin there, end with ConnectionLost. Idempotent."""
+        self._closed_times += 1
         self.was_opened = False
         for connection in list(self._busy):
             connection.close()
@@ -89,18 +97,19 @@ class Connections:
         """
         if self._pid != os.getpid():
             self._leave_others()
-        permits = self._permits
+        permits, closed_times = self._permits, self._closed_times
         permits.get()
         try:
-            return self._perform(flow)
+            return self._perform(flow, closed_times)
         finally:
             permits.put(None)
 
-    def _perform(self, flow: Flow[T]) -> T:
+    def _perform(self, flow: Flow[T], closed_times: int) -> T:
         busy, connection = self._busy, self._take()
         busy.add(connection)
         is_kept = True
         try:
+            self._check_not_closed(closed_times)
             return connection.perform(flow)
         except self._dropped_after:
             is_kept = False
@@ -121,6 +130,11 @@ class Connections:
             connection = Connection(self._identity, self._join)
             connection.open(self._settings)
             return connection
+
+    def _check_not_closed(self, closed_times: int) -> None:
+        """Raise ConnectionLost if `close` was called since: it did not see a connection that was just being made."""
+        if self._closed_times != closed_times:
+            raise ConnectionLost("The connection to the daemon is closed")
 
     def _leave_others(self) -> None:
         """Begin anew in a forked process: existing connections belong to the parent."""
