@@ -14,7 +14,7 @@ import pytest
 from runtimed import Client, DaemonUnavailable, RuntimedError, Session, StorageError
 from runtimed.storage.disk import RESERVE
 from tests.conftest import lives, processes_of, wait_until
-from tests.small_disk import SmallDisk, on_a_small_disk
+from tests.small_disk import SIZE, SmallDisk, on_a_small_disk
 
 pytestmark = pytest.mark.slow
 
@@ -23,9 +23,16 @@ LINES = 22
 STILL = 2.0
 """Seconds after which nobody writes any more. Who waits for room looks for it each second."""
 PRINT = f"for n in range({LINES}): print(n, 'y' * 999_990)"
-PRINTED = "".join(f"{n} {'y' * 999_990}\n" for n in range(LINES))
+PRINT_ON = "import itertools\nfor n in itertools.count(): print(n, 'y' * 999_990)"
 WAIT = "import pathlib, time\nwhile not pathlib.Path('{}/release').exists(): time.sleep(0.01)\n"
 SLEEP = "import time\nprint('on', flush=True)\ntime.sleep(600)"
+
+
+def printed(lines: int) -> str:
+    return "".join(f"{n} {'y' * 999_990}\n" for n in range(lines))
+
+
+PRINTED = printed(LINES)
 
 
 def daemon() -> psutil.Process:
@@ -274,7 +281,7 @@ def test_for_want_of_room_neither_a_session_nor_a_kernel_begins_and_both_do_late
 def test_what_a_dead_host_has_kept_is_stored_when_there_is_room(disk: SmallDisk) -> None:
     with Session("a") as session:
         session.start_kernel()
-        execution_id = session.queue_cell(session.create_cell(f"{WAIT.format(disk.folder)}\n{PRINT}"))
+        execution_id = session.queue_cell(session.create_cell(f"{WAIT.format(disk.folder)}\n{PRINT_ON}"))
         wait_until(lambda: session.status().kernel_status == "busy", "the cell does not begin")
         host, kernel = processes(session)
         asleep = daemon()
@@ -296,7 +303,7 @@ def test_what_a_dead_host_has_kept_is_stored_when_there_is_room(disk: SmallDisk)
         disk.make_room()
 
         result = session.wait(execution_id)
-        assert PRINTED.startswith(result.stdout)
+        assert printed(SIZE // 10**6 + 1).startswith(result.stdout)
         assert len(result.stdout) > kept - MIB
         assert result.error is not None
         assert result.error.ename == "KernelDied"

@@ -131,7 +131,7 @@ def test_an_error_in_what_deleted_sessions_have_left_keeps_no_daemon_from_starti
     async def scenario() -> None:
         async with daemon_with_a_clock() as (_clock, daemon):
             assert list(daemon.problems) == [
-                "The removal of what deleted sessions have left fails with OperationalError, a mistake of the daemon; "
+                "The removal of files of deleted sessions fails with OperationalError, a mistake of the daemon; "
                 "its log has the details"
             ]
 

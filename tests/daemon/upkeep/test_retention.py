@@ -183,7 +183,7 @@ def test_who_comes_back_after_what_it_saw_last_was_deleted_is_told(own_folder):
             await look(daemon)
             connection = AsyncConnection(Identity(), Join(notebook_id="s"))
             await connection.open()
-            with pytest.raises(StorageError, match="has deleted old events that came after number 3") as caught:
+            with pytest.raises(StorageError, match="has deleted old events after number 3, the last one") as caught:
                 await connection.perform(_follow(seen))
             assert caught.value.after == seen
             connection.close()
