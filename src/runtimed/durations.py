@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from numbers import Real
 from typing import Final, cast
+
+from runtimed.errors import InvalidArgument
 
 __all__ = ["DEFAULT_TIMEOUT", "LONGEST", "check_duration", "read_duration"]
 
@@ -25,12 +28,14 @@ def check_duration(name: str, value: object, *, unit: float = 1.0) -> float | No
         unit: Seconds in its unit, such as 60 for minutes.
 
     Raises:
-        ValueError: If it is not a number, NaN, or negative.
+        InvalidArgument: If it is not a number, NaN, or negative.
     """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, Real) or not cast("float", value) >= 0:
-        raise ValueError(f"{name} must be a number, not negative, or None for no limit; not {value!r}")
+        raise InvalidArgument(
+            f"{name} must be a number, not negative, or None for no limit; not {reprlib.repr(value)}", argument=name
+        )
     return float(value) if cast("float", value) < LONGEST / unit else None
 
 

@@ -1,10 +1,12 @@
 """Messages of comms, both ways, with their buffers: what a frontend needs that shows a session's widgets."""
 
+import math
 import threading
+from typing import Any
 
 import pytest
 
-from runtimed import Client, CommMessage, InvalidArgument, NoKernel, RuntimedError
+from runtimed import Client, CommMessage, InvalidArgument, NoKernel
 from tests.client.faces import AsyncFace, SyncFace
 from tests.conftest import wait_until
 
@@ -134,10 +136,18 @@ def test_a_slow_reader_is_told_how_many_it_has_missed(face, with_kernel):
 
 
 def test_what_is_no_message_of_a_comm_is_refused_and_so_is_one_without_a_kernel(with_kernel, session):
-    with pytest.raises(TypeError):
-        with_kernel.send_comm("comm_msg", {"comm_id": object()})
-    with pytest.raises(RuntimedError):
-        with_kernel.send_comm("comm_mistake", {"comm_id": "m"})
+    wrong: dict[str, dict[str, Any]] = {
+        "content is a dict of JSON values: Object of type object": {"content": {"comm_id": "m", "data": object()}},
+        "content is a dict of JSON values; not 5": {"content": 5},
+        "content has the comm_id, a str; not None": {"content": {}},
+        "msg_type is comm_open, comm_msg or comm_close; not 'comm_mistake'": {"msg_type": "comm_mistake"},
+        "metadata is a dict of JSON values: Out of range": {"metadata": {"a": math.nan}},
+        "buffers is a list of bytes; not b'ab'": {"buffers": b"ab"},
+        "a buffer must be bytes, not int": {"buffers": [10]},
+    }
+    for sentence, arguments in wrong.items():
+        with pytest.raises(InvalidArgument, match=f"^{sentence}"):
+            with_kernel.send_comm(**{"msg_type": "comm_msg", "content": {"comm_id": "m"}} | arguments)
     with pytest.raises(NoKernel):
         session.send_comm("comm_msg", {"comm_id": "m", "data": {}})
 

@@ -15,6 +15,7 @@ from runtimed import (
     EnvironmentFailed,
     ExecutionCancelled,
     ExecutionTimeout,
+    InvalidArgument,
     InvalidCell,
     KernelStartFailed,
     NoKernel,
@@ -733,7 +734,7 @@ def test_a_filter_that_would_match_nothing_is_refused(face, session):
         ),
         "^kind is kernel, browser or None; not 'page'$": lambda: face.client().sessions.list(kind="page"),
     }.items():
-        with pytest.raises((TypeError, ValueError), match=sentence):
+        with pytest.raises(InvalidArgument, match=sentence):
             ask()
 
 

@@ -115,6 +115,14 @@ SENTENCES: list[tuple[Operation[Any], str]] = [
         Enqueue(notebook_id="n", execution_id="e", cell_id="c", user_expressions={SURROGATE: "x"}),
         f"a key of user_expressions {ADVICE}",
     ),
+    (
+        Enqueue(notebook_id="n", execution_id="e", cell_id="c", user_expressions={"a": 1.5}),  # type: ignore[dict-item]  # as asked
+        "a value of user_expressions is of the type float: give str",
+    ),
+    (
+        Enqueue(notebook_id="n", execution_id="e", cell_id="c", program={"a": 1}),  # type: ignore[arg-type]  # as asked
+        "program is invalid: Object missing required field",
+    ),
     (StartKernel(notebook_id="n", kernel=KernelChoice(kernel_type=SURROGATE)), f"kernel_type {ADVICE}"),
     (
         SendComm(notebook_id="n", message=CommBody(msg_type="comm", content="{}")),  # type: ignore[arg-type]  # as asked

@@ -133,13 +133,21 @@ def check_metadata(key: object, value: object) -> None:
 
 
 def _check_key(value: object, what: str, error: type[RuntimedError]) -> str:
-    text = check_text(value, what, error, limit=MAX_KEY)
+    text = check_text(value, what, error, limit=MAX_KEY, advice="give a shorter one")
     if not text:
         raise error(f"{what} must not be empty")
     return text
 
 
-def check_text(value: object, what: str, error: type[RuntimedError], *, limit: int = MAX_SOURCE, hint: str = "") -> str:
+def check_text(
+    value: object,
+    what: str,
+    error: type[RuntimedError],
+    *,
+    limit: int = MAX_SOURCE,
+    hint: str = "",
+    advice: str = "keep large data in a file",
+) -> str:
     """Return a text that a document accepts.
 
     Args:
@@ -148,6 +156,7 @@ def check_text(value: object, what: str, error: type[RuntimedError], *, limit: i
         error: Class of the error.
         limit: Largest size in bytes of UTF-8.
         hint: Ends the error message about a value of another type.
+        advice: Ends the error message about a text that is too large.
 
     Raises:
         RuntimedError: As `error`, if it is not a str, not valid Unicode, or too large.
@@ -162,5 +171,5 @@ def check_text(value: object, what: str, error: type[RuntimedError], *, limit: i
             'text.encode(errors="replace").decode()'
         ) from exc
     if size > limit:
-        raise error(f"{what} may have at most {limit} bytes of UTF-8; this one has {size}: keep large data in a file")
+        raise error(f"{what} may have at most {limit} bytes of UTF-8; this one has {size}: {advice}")
     return value

@@ -113,7 +113,8 @@ def _refused(operation: Operation[Any], reason: str) -> InvalidArgument:
     """Rewrite an error message of msgspec with the argument's name and Python's types."""
     problem, _, place = reason.rpartition(" - at ")
     in_key, _, path = place.strip("`").rpartition("$.")
-    parent, _, name = path.rpartition(".")
+    in_value = path.endswith("[...]")
+    parent, _, name = path.replace("[...]", "").rpartition(".")
     expected = _EXPECTED.fullmatch(problem)
     if expected is not None and expected["got"] is not None:
         given = _python(expected["got"])
@@ -122,8 +123,12 @@ def _refused(operation: Operation[Any], reason: str) -> InvalidArgument:
         owner = attrgetter(parent)(operation) if parent else operation
         value = getattr(owner, name)
         given = f"of the length {len(value)}" if isinstance(value, list | tuple | dict) else reprlib.repr(value)
-        wanted = " or ".join(map(repr, _choices(owner, name))) if expected is None else _python(expected["what"])
-    return InvalidArgument(f"{'a key of ' if in_key else ''}{name} is {given}: give {wanted}", argument=name)
+        choices = _choices(owner, name)
+        if expected is None and not any(choices):
+            return InvalidArgument(f"{name} is invalid: {problem}", argument=name)
+        wanted = " or ".join(map(repr, choices)) if expected is None else _python(expected["what"])
+    part = "a key of " if in_key else "a value of " if in_value else ""
+    return InvalidArgument(f"{part}{name} is {given}: give {wanted}", argument=name)
 
 
 def _python(words: str) -> str:

@@ -8,6 +8,7 @@ import msgspec
 
 from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.flows import Flow, ask
+from runtimed.client.given import check_choice, check_count
 from runtimed.errors import ConnectionLost, DaemonUnavailable
 from runtimed.models import DaemonStatus, SessionStatus
 from runtimed.protocol import session_operations as session_ops
@@ -64,9 +65,7 @@ def list_sessions(
     status: SessionState | None, kind: SessionKind | None, page: int, page_size: int
 ) -> Flow[list[SessionStatus]]:
     """Return a page of sessions; see `Sessions.list`."""
-    if page < 1 or page_size < 1:
-        raise ValueError("page and page_size count from 1")
-    end = page * page_size
+    end = check_count("page", page, 1) * check_count("page_size", page_size, 1)
     return (yield from _sessions(status, kind, end - page_size, end).all())
 
 
@@ -76,9 +75,8 @@ def iter_sessions(status: SessionState | None, kind: SessionKind | None) -> Page
 
 
 def _sessions(status: SessionState | None, kind: SessionKind | None, start: int, end: int) -> Pages[SessionStatus]:
-    for name, given, known in (("status", status, get_args(SessionState)), ("kind", kind, get_args(SessionKind))):
-        if given is not None and given not in known:
-            raise ValueError(f"{name} is {', '.join(known)} or None; not {given!r}")
+    check_choice("status", status, get_args(SessionState), is_optional=True)
+    check_choice("kind", kind, get_args(SessionKind), is_optional=True)
 
     def read(at: int) -> Flow[Page[SessionStatus]]:
         reply = yield from ask(session_ops.ListSessions(status=status, kind=kind, start=at, count=end - at))

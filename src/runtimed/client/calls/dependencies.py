@@ -7,6 +7,7 @@ from typing import Literal
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, ask
+from runtimed.client.given import check_text_list
 from runtimed.errors import SessionError
 from runtimed.models import SyncEnvironmentResult
 from runtimed.protocol import document_operations as document_ops
@@ -123,11 +124,8 @@ def _get(notebook: Notebook, manager: _Manager) -> Flow[list[str]]:
 
 
 def _add(notebook: Notebook, manager: _Manager, packages: Sequence[str]) -> Flow[None]:
-    if isinstance(packages, str):
-        raise SessionError(f"Several dependencies are a list of texts, not one text: {packages!r}")
-    for package in packages:
-        _check(package)
-    yield from ask(document_ops.AddDependencies(notebook_id=notebook.id, manager=manager, packages=list(packages)))
+    packages = check_text_list("packages", packages)
+    yield from ask(document_ops.AddDependencies(notebook_id=notebook.id, manager=manager, packages=packages))
 
 
 def _remove(notebook: Notebook, manager: _Manager, package: str) -> Flow[bool]:

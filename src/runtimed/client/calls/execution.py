@@ -15,8 +15,9 @@ from runtimed.client.calls.notebook import Notebook, check_text
 from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.calls.streams import Stream
 from runtimed.client.flows import Flow, OnEvent, ask, follow_events
+from runtimed.client.given import check_callable
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
-from runtimed.errors import RuntimedError
+from runtimed.errors import InvalidArgument, RuntimedError
 from runtimed.execution.outputs import OutputFold, blobs_in, to_public
 from runtimed.ids import CellId, ExecutionId, cell_id_of, new_execution_id
 from runtimed.models import ExecutionEvent, ExecutionResult, Output
@@ -101,7 +102,7 @@ def submit(
         progress: Called with the progress of the environment's making.
 
     Raises:
-        TypeError: If neither a cell nor code is given.
+        InvalidArgument: If neither a cell nor code is given.
         CellNotFound: If there is no such cell, and no code.
         InvalidCell: If it is no code cell, or the code is no valid source of a cell.
         RuntimedError: If `execution_id` is that of an execution of another cell, or of other code.
@@ -116,15 +117,15 @@ def submit(
         True
     """
     if cell_id is None and code is None:
-        raise TypeError("submit() takes the id of a cell, code, or both")
+        raise InvalidArgument("submit() takes the id of a cell, code, or both")
     if code is not None:
         check_text("code", code)
     timeout_secs = check_duration("timeout_secs", timeout_secs)
-    execution_id = execution_id or new_execution_id()
+    execution_id = new_execution_id() if execution_id is None else execution_id
     operation = execution_ops.Enqueue(
         notebook_id=notebook.id,
         execution_id=execution_id,
-        cell_id=cell_id or cell_id_of(execution_id),
+        cell_id=cell_id_of(execution_id) if cell_id is None else cell_id,
         source=code,
         watch=False,
         stdin=stdin,
@@ -274,6 +275,9 @@ def follow(
     Raises:
         ExecutionTimeout: If it did not end in time. The execution goes on.
     """
+    check_callable("on_event", on_event)
+    if not isinstance(after, Past | None):
+        raise InvalidArgument("after is what `read_past` returned, or None", argument="after")
     seen, fold = (0, None) if after is None else (after.seen, after.fold)
     watch = execution_ops.Watch(notebook_id=notebook.id, execution_id=execution_id, after=seen, whole=True)
     flow = executions.execute(notebook, watch, timeout_secs=timeout_secs, on_event=on_event, fold=fold, keep=keep)

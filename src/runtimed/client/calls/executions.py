@@ -13,6 +13,7 @@ from runtimed.client.calls.kernel import kernel_choice, log_environment
 from runtimed.client.calls.notebook import Notebook, check_text
 from runtimed.client.calls.variables import result_value
 from runtimed.client.flows import Flow, OnEvent, ask, follow_events
+from runtimed.client.given import check_choice
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel, ProtocolError, RuntimedError
 from runtimed.execution.outputs import OutputFold, blobs_in, plain_outputs
@@ -241,8 +242,7 @@ def execute(
         keep: Whether the result holds the outputs.
     """
     timeout_secs = check_duration("timeout_secs", timeout_secs)
-    if on_timeout not in get_args(OnTimeout):
-        raise ValueError(f"on_timeout must be 'leave' or 'interrupt', not {on_timeout!r}")
+    check_choice("on_timeout", on_timeout, get_args(OnTimeout))
     fold = fold or OutputFold()
     is_queued = isinstance(operation, execution_ops.Watch)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, OnEvent, ask, follow_events
-from runtimed.errors import KernelStartFailed
+from runtimed.client.given import check_choice
+from runtimed.errors import InvalidArgument, KernelStartFailed
 from runtimed.models import CommType
 from runtimed.progress import Progress
 from runtimed.protocol import kernel_operations as kernel_ops
@@ -184,7 +186,7 @@ def complete(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Fl
         The content of Jupyter's complete_reply: `matches`, `cursor_start`, `cursor_end`, `metadata`.
 
     Raises:
-        ValueError: If the position is outside of the code.
+        InvalidArgument: If the position is outside of the code.
         NoKernel: If no kernel runs.
 
     Source: Jupyter messaging 5.4, "Completion".
@@ -207,7 +209,7 @@ def inspect(
         The content of Jupyter's inspect_reply: `found`, `data` by MIME type, `metadata`.
 
     Raises:
-        ValueError: If the position is outside of the code.
+        InvalidArgument: If the position is outside of the code.
         NoKernel: If no kernel runs.
 
     Source: Jupyter messaging 5.4, "Introspection".
@@ -236,25 +238,49 @@ def send_comm(
         buffers: The binary buffers, together with the rest less than 16 MiB.
 
     Raises:
-        InvalidArgument: If the message is too large.
+        InvalidArgument: If the message is too large, its type unknown, something no JSON value, or a buffer no bytes.
         NoKernel: If no kernel runs.
-        TypeError: If something is no JSON value.
 
     Source: Jupyter messaging 5.4, "Custom Messages".
     """
+    check_choice("msg_type", msg_type, get_args(CommType))
+    if not isinstance(buffers, list | tuple):
+        raise InvalidArgument(f"buffers is a list of bytes; not {reprlib.repr(buffers)}", argument="buffers")
+    for buffer in buffers:
+        if not isinstance(buffer, bytes | bytearray | memoryview):
+            raise InvalidArgument(f"a buffer must be bytes, not {type(buffer).__name__}", argument="buffers")
+    encoded = _json("content", content)
+    comm_id = content.get("comm_id")
+    if not isinstance(comm_id, str) or not comm_id:
+        raise InvalidArgument(f"content has the comm_id, a str; not {reprlib.repr(comm_id)}", argument="content")
     message = CommBody(
         msg_type=msg_type,
-        content=json.dumps(dict(content)),
-        metadata=json.dumps(dict(metadata or {})),
+        content=encoded,
+        metadata=_json("metadata", metadata or {}),
         buffers=tuple(map(bytes, buffers)),
     )
     yield from ask(kernel_ops.SendComm(notebook_id=notebook.id, message=message))
 
 
+def _json(name: str, value: Mapping[str, Any]) -> str:
+    """Return a JSON object as a text."""
+    if not isinstance(value, Mapping):
+        raise InvalidArgument(f"{name} is a dict of JSON values; not {reprlib.repr(value)}", argument=name)
+    try:
+        return json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InvalidArgument(f"{name} is a dict of JSON values: {exc}", argument=name) from exc
+
+
 def _position(code: str, cursor_pos: int | None) -> int:
     """Return the cursor's position. A kernel never answers a question about a position outside of the code."""
+    if not isinstance(code, str):
+        raise InvalidArgument(f"code must be a str, not {type(code).__name__}", argument="code")
     if cursor_pos is None:
         return len(code)
-    if not 0 <= cursor_pos <= len(code):
-        raise ValueError(f"cursor_pos counts code points of the code, here from 0 to {len(code)}; not {cursor_pos}")
+    if not isinstance(cursor_pos, int) or not 0 <= cursor_pos <= len(code):
+        raise InvalidArgument(
+            f"cursor_pos counts code points of the code, here from 0 to {len(code)}; not {reprlib.repr(cursor_pos)}",
+            argument="cursor_pos",
+        )
     return cursor_pos

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import reprlib
 from collections.abc import Collection, Iterator
 from typing import get_args
 
@@ -70,4 +71,4 @@ def check_cell_type(value: object) -> None:
         InvalidCell: Names the three types.
     """
     if value not in get_args(CellType):
-        raise InvalidCell(f"A cell's type must be code, markdown or raw, not {value!r}")
+        raise InvalidCell(f"A cell's type must be code, markdown or raw, not {reprlib.repr(value)}")

@@ -8,6 +8,7 @@ from typing import Final
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.flows import Flow, ask
+from runtimed.client.given import check_count
 from runtimed.errors import SessionNotFound
 from runtimed.models import AuditEntry, SessionStatus
 from runtimed.protocol import session_operations as session_ops
@@ -41,9 +42,10 @@ def get_log(notebook: Notebook, page: int = 1, page_size: int = 100) -> Flow[lis
 
     Raises:
         SessionNotFound: If it never started.
+        InvalidArgument: If a number is out of bounds.
     """
-    if page < 1 or not 1 <= page_size <= session_ops.MAX_AUDIT_PAGE:
-        raise ValueError(f"page counts from 1, and page_size from 1 to {session_ops.MAX_AUDIT_PAGE}")
+    check_count("page", page, 1)
+    check_count("page_size", page_size, 1, session_ops.MAX_AUDIT_PAGE)
     reply = yield from ask(session_ops.GetAudit(notebook_id=notebook.id, page=page, page_size=page_size))
     return reply.entries
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import reprlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import get_args
@@ -12,7 +13,9 @@ import msgspec
 from runtimed.client.calls.executions import enqueue, queued, timed_out
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, Follow
+from runtimed.client.given import check_text_list
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
+from runtimed.errors import InvalidArgument
 from runtimed.execution.outputs import BlobValues, to_public
 from runtimed.models import EventType, ExecutionEvent
 from runtimed.protocol import execution_operations as execution_ops
@@ -140,20 +143,21 @@ def subscribe(
             or one was larger than 15 MiB, comes a `comms_missed` with their number.
 
     Raises:
-        TypeError: If an argument is a text instead of a list: its letters would match nothing.
-        ValueError: If there is no such type.
+        InvalidArgument: If an argument is no list, or if there is no such type.
     """
-    for name, chosen in (("cell_ids", cell_ids), ("event_types", event_types)):
-        if isinstance(chosen, str):
-            raise TypeError(f"{name} is a list: give [{chosen!r}]")
-    unknown = set(event_types or ()) - set(get_args(EventType))
-    if unknown:
-        raise ValueError(
-            f"There are no events of the type {', '.join(sorted(map(repr, unknown)))}; those that there are: "
-            f"{', '.join(get_args(EventType))}"
-        )
+    if cell_ids is not None:
+        cell_ids = check_text_list("cell_ids", cell_ids)
     every = set(get_args(EventType))
-    wanted = every - {"input_requested", "comm"} if event_types is None else set(event_types)
+    if event_types is None:
+        wanted = every - {"input_requested", "comm"}
+    else:
+        wanted = set(check_text_list("event_types", event_types))
+        for unknown in sorted(wanted - every):
+            raise InvalidArgument(
+                f"There are no events of the type {reprlib.repr(unknown)}; those that there are: "
+                f"{', '.join(get_args(EventType))}",
+                argument="event_types",
+            )
     if "comm" in wanted:
         wanted.add("comms_missed")
     return Stream(notebook, cell_ids=cell_ids, event_types=wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import pickle
+import reprlib
 import unicodedata
 from typing import Any
 
@@ -87,5 +88,7 @@ def _variable(name: object) -> str:
     """
     meant = unicodedata.normalize("NFKC", name) if isinstance(name, str) else ""
     if not meant.isidentifier() or keyword.iskeyword(meant):
-        raise VariableNotFound(f"The name of a variable is an identifier of Python, not {name!r}", variable=name)
+        raise VariableNotFound(
+            f"The name of a variable is an identifier of Python, not {reprlib.repr(name)}", variable=name
+        )
     return meant
