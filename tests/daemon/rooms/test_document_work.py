@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -121,6 +122,22 @@ def bulky_document() -> bytes:
     for n in range(30):
         document.add_cell(CellId(f"large-{n}"), str(n % 10) * 2_000_000, "code", author=ME)
     return document.save()
+
+
+def test_a_process_is_waited_for_even_if_the_event_loop_ends_as_it_starts(monkeypatch):
+    started = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    async def begin() -> asyncio.Task[Ended]:
+        return asyncio.create_task(run([sys.executable, "-c", "import time; time.sleep(60)"], b"", 60))
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    assert asyncio.run(begin()).cancelled()
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
 def test_what_is_found_once_and_not_again_is_no_damage(tmp_path):

@@ -153,8 +153,9 @@ async def run(command: Sequence[str], data: bytes, deadline: float) -> Ended:
         start_new_session=True,
     )
     memory, observed = 0, psutil.Process(process.pid)
-    # `communicate` with a timeout of its own would lose the input that is not written yet.
-    talk = asyncio.ensure_future(asyncio.to_thread(process.communicate, data))
+    # `communicate` with a timeout of its own would lose the input that is not written yet. It is no task: at the end of
+    # the event loop all tasks are cancelled, also one that has not begun, and nobody would wait for the process.
+    talk = asyncio.get_running_loop().run_in_executor(None, process.communicate, data)
     try:
         async with asyncio.timeout(deadline):
             while not talk.done():
