@@ -196,7 +196,16 @@ def test_closing_the_handle_ends_its_streams_in_every_loop(work):
     thread = threading.Thread(target=asyncio.run, args=(wait(),))
     thread.start()
     wait_until(waits.is_set, "nobody waits")
-    run(session.close())
+    closing = AsyncConnection.close
+
+    def close_last(connection: AsyncConnection) -> None:
+        if connection is session._connection:
+            wait_until(lambda: len(ended) >= 2, "a stream may find the handle closed before it has ended")
+        closing(connection)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AsyncConnection, "close", close_last)
+        run(session.close())
     thread.join(60)
     work.interrupt()
     run(session.close())

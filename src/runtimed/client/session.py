@@ -96,8 +96,9 @@ class Session(BlockingHandle):
 
         Calls that wait in other threads or tasks end with ConnectionLost, iterators of events with NotConnected.
         """
+        self._leave_streams()  # first: what they ask of the handle then ends with this, too
         self._connection.close()
-        self._leave_streams()
+        self._leave_streams()  # another thread may have begun one meanwhile
 
     def stop(self) -> None:
         """See `calls.stop`."""
