@@ -6,14 +6,11 @@ All errors are `InvalidArgument`, name the argument and say what to give.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 from runtimed.errors import InvalidArgument
 
 __all__ = ["check_callable", "check_choice", "check_count", "check_text_list"]
-
-T = TypeVar("T")
 
 
 def check_text_list(name: str, value: Iterable[str]) -> list[str]:
@@ -43,7 +40,7 @@ def check_count(name: str, value: int, least: int, most: int | None = None) -> i
     raise InvalidArgument(f"{name} is an int, {bounds}; not {reprlib.repr(value)}", argument=name)
 
 
-def check_callable(name: str, value: Callable[..., T] | None) -> None:
+def check_callable(name: str, value: object) -> None:
     """Refuse what cannot be called, but for None."""
     if value is not None and not callable(value):
         raise InvalidArgument(f"{name} is a function or None; not {reprlib.repr(value)}", argument=name)
