@@ -171,7 +171,7 @@ def test_closing_the_handle_ends_its_streams_in_every_loop(work):
     session = AsyncSession("loops")
     past = work.run(LINES).execution_id
     ended: list[str] = []
-    waits = threading.Event()
+    waits, is_closed = threading.Event(), threading.Event()
 
     async def consume(events: Any) -> None:
         try:
@@ -190,6 +190,7 @@ def test_closing_the_handle_ends_its_streams_in_every_loop(work):
         await asyncio.sleep(0)
         waits.set()
         await asyncio.wait(consumers)
+        await asyncio.to_thread(is_closed.wait, 60)
         await session.connect()
         await consume(streams[2])  # although the handle is connected again
 
@@ -206,6 +207,7 @@ def test_closing_the_handle_ends_its_streams_in_every_loop(work):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AsyncConnection, "close", close_last)
         run(session.close())
+    is_closed.set()
     thread.join(60)
     work.interrupt()
     run(session.close())

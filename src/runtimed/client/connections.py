@@ -62,7 +62,7 @@ class Connections:
     @property
     def is_open(self) -> bool:
         """Whether it was opened, not closed since, and is not known to be broken."""
-        return any(connection.is_open for connection in [*self._idle, *self._busy])
+        return self.was_opened and any(connection.is_open for connection in [*self._idle, *self._busy])
 
     def open(self) -> None:
         """Connect. Idempotent. Raises what `Connection.open` raises."""
