@@ -120,7 +120,8 @@ async def test_a_host_starts_a_daemon_where_one_is_gone_and_none_where_it_took_i
     again = await Daemon().attach(host, after=daemon.numbers[-1])
     execution_id = await again.start("import time; time.sleep(0.5); print('finished alone')")
     again.close()
-    await eventually((root / "started").exists)
+    # The file is there before its line is.
+    await eventually(lambda: (root / "started").exists() and (root / "started").read_text().endswith("\n"))
     started = (root / "started").read_text().splitlines()
     assert started[0] == f"{root / 'data'} {root / 'daemon.sock'}"
     last = await Daemon().attach(host)
