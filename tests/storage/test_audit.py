@@ -1,5 +1,6 @@
 """Who did what, as rows: merged while somebody types, kept with the last edit of each cell, and never half a truth."""
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -259,3 +260,21 @@ def test_last_edits_of_many_cells_are_found_at_once_whatever_their_ids_are(path:
             store.note(AuditRow(at=n, until=n, action="cell_added", actor=ANN, cell_id=CellId(cell_id)))
         assert store.last_edits([*ids, "unknown"]) == {cell_id: (ANN, float(n)) for n, cell_id in enumerate(ids)}
         assert store.last_edits([]) == {}
+
+
+def test_what_was_read_once_is_read_anew_after_an_edit_a_rollback_a_deletion_and_a_pruning(store: SessionStore) -> None:
+    note(store, row("cell_added", 1, cell="a"), row("cell_added", 1, cell="b"))
+    assert store.last_edits(["a", "b"]) == {"a": (ANN, 1.0), "b": (ANN, 1.0)}
+    note(store, row("cell_edited", 2, BOB, "a"))
+    assert store.last_edits(["a", "b"]) == {"a": (BOB, 2.0), "b": (ANN, 1.0)}
+    note(store, row("cell_edited", 3, BOB, "a"))  # merged into the entry before
+    assert store.last_edits(["a"]) == {"a": (BOB, 3.0)}
+    with contextlib.suppress(ZeroDivisionError), store.transaction():
+        note(store, row("cell_edited", 4, ANN, "a"))
+        assert store.last_edits(["a"]) == {"a": (ANN, 4.0)}
+        raise ZeroDivisionError
+    assert store.last_edits(["a"]) == {"a": (BOB, 3.0)}
+    note(store, row("cell_deleted", 5, cell="a"))
+    assert store.last_edits(["a", "b"]) == {"b": (ANN, 1.0)}
+    store.prune_audit(100)
+    assert store.last_edits(["a", "b"]) == {"b": (ANN, 1.0)}

@@ -23,24 +23,25 @@ class Described:
 
     def __init__(self) -> None:
         self._told: DescribeProcess | None = None
+        self._variables: dict[bytes, bytes] = {}
 
     def news_for(self, operation: Operation[Any]) -> DescribeProcess | None:
         """Return what must be sent before an operation for which a kernel may start; None if the daemon knows it."""
         if not operation.needs_process:
             return None
-        told, environment = self._told, dict(os.environ)
-        # Each execution comes here, and to look for uv takes longer than all the rest.
-        is_found = isinstance(operation, Enqueue) and told is not None and told.environment == environment
+        # Each execution comes here: decoding the variables takes as long as all the rest, finding uv longer.
+        told, variables = self._told, dict(os.environb)
+        same = told if variables == self._variables else None
         now = DescribeProcess(
-            environment=environment,
+            environment=dict(os.environ) if same is None else same.environment,
             cwd=_working_folder(),
             interpreter=sys.executable,
-            uv=told.uv if is_found and told is not None else find_uv(),
+            uv=find_uv() if same is None or not isinstance(operation, Enqueue) else same.uv,
             inherited=inherited_here(),
         )
         if now == told:
             return None
-        self._told = now
+        self._told, self._variables = now, variables
         return now
 
 
@@ -62,9 +63,9 @@ def inherited_here() -> Inherited:
 
 
 def _limit(which: int) -> tuple[int, int]:
+    soft, hard = resource.getrlimit(which)
     # As large as all that can be sent: beyond that there is no difference.
-    soft, hard = (min(value, 2**63 - 1) for value in resource.getrlimit(which))
-    return soft, hard
+    return (soft, hard) if soft < 2**63 and hard < 2**63 else (min(soft, 2**63 - 1), min(hard, 2**63 - 1))
 
 
 def _umask() -> int:

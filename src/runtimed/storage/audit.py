@@ -28,6 +28,9 @@ MERGED_WITHIN: Final = 60.0
 _MAX_OPEN: Final = 1000
 """Capacity of the caches of entries and of clients. A full cache is cleared, which costs another entry or a query."""
 
+_MAX_LAST_EDITS: Final = 10_000
+"""Capacity of the cache of last edits, which takes about 2 MiB; it is cleared likewise."""
+
 _PAGE: Final = 500
 """Number of entries in one query."""
 
@@ -126,12 +129,14 @@ class AuditTable:
         self._numbers: dict[Actor, int] = {}
         self._open: dict[str | None, tuple[int, AuditRow]] = {}
         self._known: dict[int, Actor] = {}
+        self._last_edits: dict[str, tuple[Actor, float]] = {}
 
     def forget(self) -> None:
         """Clear the caches, which a rollback may have invalidated."""
         self._numbers.clear()
         self._open.clear()
         self._known.clear()
+        self._last_edits.clear()
 
     def note(self, row: AuditRow) -> None:
         """See `SessionStore.note`."""
@@ -141,13 +146,15 @@ class AuditTable:
             number, written = known
             row = replace(written, until=row.until, count=written.count + 1)
             query = "UPDATE audit SET until = ?, count = ?, checksum = ? WHERE id = ?"
-            self._db.execute(query, (row.until, row.count, _checksum(row), number))
+            self._db.execute(query, (row.until, row.count, _row_checksum(row), number))
         else:
             number = self._insert(row)
         if is_edit:
             if len(self._open) >= _MAX_OPEN:
                 self._open.clear()
             self._open[row.cell_id] = number, row
+            if row.cell_id is not None:
+                self._last_edits.pop(row.cell_id, None)
 
     def _insert(self, row: AuditRow) -> int:
         cursor = self._db.execute(
@@ -162,7 +169,7 @@ class AuditTable:
                 None if row.cell_id is None else self._names.number(row.cell_id),
                 None if row.execution_id is None else self._names.number(row.execution_id),
                 row.detail,
-                _checksum(row),
+                _row_checksum(row),
             ),
         )
         return int(cursor.lastrowid or 0)
@@ -180,16 +187,19 @@ class AuditTable:
 
     def last_edits(self, cell_ids: Sequence[str]) -> dict[str, tuple[Actor, float]]:
         """See `SessionStore.last_edits`."""
-        found: dict[str, tuple[Actor, float]] = {}
-        for start in range(0, len(cell_ids), _CHUNK):
-            chunk = cell_ids[start : start + _CHUNK]
+        found = {cell_id: self._last_edits[cell_id] for cell_id in cell_ids if cell_id in self._last_edits}
+        unknown = [cell_id for cell_id in cell_ids if cell_id not in found]
+        if len(self._last_edits) + len(unknown) > _MAX_LAST_EDITS:
+            self._last_edits.clear()
+        for start in range(0, len(unknown), _CHUNK):
+            chunk = unknown[start : start + _CHUNK]
             for values in self._db.rows(_LAST_EDITS, [*chunk, *(_CHUNK - len(chunk)) * [None]]):
                 if values[5] not in self._known:
                     self._known = self._actors()
-                row = self._row(values, self._known)
-                if row is None or row.actor is None or row.cell_id is None or row.action == "cell_deleted":
-                    continue
-                found[row.cell_id] = row.actor, row.until
+                _number, _at, until, action, _count, client, cell_id, *_rest = values
+                actor = self._known.get(client)
+                if actor is not None and action != "cell_deleted" and self._is_intact(values, actor):
+                    self._last_edits[cell_id] = found[cell_id] = actor, until
         return found
 
     def actor(self, client_id: str) -> Actor | None:
@@ -235,29 +245,38 @@ class AuditTable:
         return Actor(*values)
 
     def _row(self, row: Sequence[Any], actors: dict[int, Actor]) -> AuditRow | None:
-        number, at, until, action, count, client, cell_id, execution_id, detail, check = row
-        found = AuditRow(
+        _number, at, until, action, count, client, cell_id, execution_id, detail, _check = row
+        actor = actors.get(client)
+        if not self._is_intact(row, actor):
+            return None
+        return AuditRow(
             at=at,
             until=until,
             action=action,
-            actor=actors.get(client),
+            actor=actor,
             cell_id=cell_id,
             execution_id=execution_id,
             count=count,
             detail=detail,
         )
-        if check != _checksum(found):
-            where = self._db.about, self._db.path
-            logger.error("%s%s: entry %s of the audit log is damaged and left out", *where, number)
-            return None
-        return found
+
+    def _is_intact(self, row: Sequence[Any], actor: Actor | None) -> bool:
+        number, at, until, action, count, _client, cell_id, execution_id, detail, check = row
+        if check == _checksum(at, until, action, count, actor, cell_id, execution_id, detail):
+            return True
+        where = self._db.about, self._db.path
+        logger.error("%s%s: entry %s of the audit log is damaged and left out", *where, number)
+        return False
 
 
-def _checksum(row: AuditRow) -> int:
+def _row_checksum(row: AuditRow) -> int:
+    return _checksum(row.at, row.until, row.action, row.count, row.actor, row.cell_id, row.execution_id, row.detail)
+
+
+def _checksum(at: float, until: float, action: str, count: int, actor: Actor | None, *texts: str | None) -> int:
     # Over the names themselves, not their numbers, to detect a damaged name or client as well.
-    client_id = None if row.actor is None else row.actor.client_id
-    times = [float(row.at), float(row.until)]
-    return checksum(pack([*times, row.action, row.count, client_id, row.cell_id, row.execution_id, row.detail]))
+    client_id = None if actor is None else actor.client_id
+    return checksum(pack([float(at), float(until), action, count, client_id, *texts]))
 
 
 def _goes_on(written: AuditRow, row: AuditRow) -> bool:

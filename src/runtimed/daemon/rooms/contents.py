@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
-from typing import Final
-
-import msgspec
+from typing import Final, NamedTuple
 
 from runtimed.daemon.rooms.cell_pages import REPLY_BUDGET, content_size, fixed_size
 from runtimed.daemon.rooms.document import SharedDocument
@@ -31,6 +29,21 @@ FOUND: Final = 100
 """Largest number of executions in one reply."""
 
 
+class _Shown(NamedTuple):
+    """A cell of a page.
+
+    Attributes:
+        content: Whether its source and metadata are in the page.
+        events: Encoded events of its latest execution.
+        more: The number after which there are more events; None if there are none.
+    """
+
+    record: CellRecord
+    content: bool
+    events: list[bytes]
+    more: int | None
+
+
 class RoomContents:
     """Reads one session."""
 
@@ -50,55 +63,51 @@ class RoomContents:
 
     def stored_cell(self, record: CellRecord, *, outputs: bool) -> StoredCell:
         """Return a cell with at most REPLY_BUDGET bytes of events, but at least one event."""
-        (cell,) = self._with_last_edits([self._stored_cell(record, outputs=outputs)])
+        fits = content_size(record) <= REPLY_BUDGET
+        shown = self._shown(record, outputs=outputs, content=fits, budget=REPLY_BUDGET)
+        (cell,) = self._stored([shown], with_last_edits=True)
         return cell
 
     def stored_cells(self, start: int, *, outputs: bool, content: bool = True) -> GetCellsReply:
         """Return cells from an index on, until the page is full."""
-        page: list[StoredCell] = []
+        page: list[_Shown] = []
         left = REPLY_BUDGET
         for index, record in enumerate(self._document.content.cells(start), start):
             size = content_size(record) if content else 0
             # Content larger than a page is left out; see `content_page`.
             left -= fixed_size(record) + (size if size <= REPLY_BUDGET else 0)
             if page and (left <= 0 or len(page) == PAGE_CELLS):
-                return GetCellsReply(cells=self._with_last_edits(page) if content else page, next=index)
-            cell = self._stored_cell(record, outputs=outputs, content=content, budget=max(left, 1))
-            left -= sum(map(len, cell.events))
-            page.append(cell)
-        return GetCellsReply(cells=self._with_last_edits(page) if content else page)
+                return GetCellsReply(cells=self._stored(page, with_last_edits=content), next=index)
+            shown = self._shown(record, outputs=outputs, content=content and size <= REPLY_BUDGET, budget=max(left, 1))
+            left -= sum(map(len, shown.events))
+            page.append(shown)
+        return GetCellsReply(cells=self._stored(page, with_last_edits=content))
 
-    def _with_last_edits(self, cells: list[StoredCell]) -> list[StoredCell]:
-        edits = self._store.last_edits([cell.id for cell in cells])
-        return [
-            msgspec.structs.replace(cell, last_edit=_attribution(*edits[cell.id])) if cell.id in edits else cell
-            for cell in cells
-        ]
-
-    def _stored_cell(
-        self, record: CellRecord, *, outputs: bool, content: bool = True, budget: int = REPLY_BUDGET
-    ) -> StoredCell:
+    def _shown(self, record: CellRecord, *, outputs: bool, content: bool, budget: int) -> _Shown:
         """Return a cell with at most `budget` bytes of events, but at least one event."""
-        events: list[bytes] = []
-        more: int | None = None
-        if outputs and record.execution_id is not None:
-            reader = self._log.reader(record.execution_id, after=0)
-            page, is_all = read_page(reader, budget)
-            events = [body for _seq, body in page]
-            more = None if is_all else reader.cursor
-        fits = content and content_size(record) <= REPLY_BUDGET
-        return StoredCell(
-            id=record.id,
-            cell_type=record.cell_type,
-            source=record.source if fits else None,
-            execution_count=record.execution_count,
-            execution_id=record.execution_id,
-            metadata=dict(record.metadata) if fits else None,
-            position=record.position,
-            last_edit=None,
-            events=events,
-            more=more,
-        )
+        if not outputs or record.execution_id is None:
+            return _Shown(record, content, [], None)
+        reader = self._log.reader(record.execution_id, after=0)
+        page, is_all = read_page(reader, budget)
+        return _Shown(record, content, [body for _seq, body in page], None if is_all else reader.cursor)
+
+    def _stored(self, cells: Sequence[_Shown], *, with_last_edits: bool) -> list[StoredCell]:
+        edits = self._store.last_edits([cell.record.id for cell in cells]) if with_last_edits else {}
+        return [
+            StoredCell(
+                id=record.id,
+                cell_type=record.cell_type,
+                source=record.source if content else None,
+                execution_count=record.execution_count,
+                execution_id=record.execution_id,
+                metadata=dict(record.metadata) if content else None,
+                position=record.position,
+                last_edit=_attribution(*edits[record.id]) if record.id in edits else None,
+                events=events,
+                more=more,
+            )
+            for record, content, events, more in cells
+        ]
 
     def check_execution(self, execution_id: str) -> None:
         """Check that this session has an execution.
