@@ -59,6 +59,7 @@ SESSION_MEMBERS = [
     "get_cell_position",
     "get_cell_metadata",
     "set_cell_metadata",
+    "delete_cell_metadata",
     "set_cell_type",
     "execute_cell",
     "run",

@@ -147,6 +147,7 @@ class Cell:
     """A cell of a notebook with the outputs of its latest execution.
 
     Attributes:
+        metadata: JSON values, such as `tags`.
         position: Sort key among the cells: compare as text, ties by id.
         execution_id: Its latest execution; None if it never ran, or its outputs were cleared.
         omitted_bytes: See `ExecutionResult`.

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 import threading
 from collections.abc import Callable
@@ -11,6 +12,9 @@ import pytest
 
 from runtimed import Cell, CellNotFound, InvalidCell, NotConnected, Session, SessionError, SessionNotFound
 
+NESTED: list[Any] = []
+for _ in range(100_000):
+    NESTED = [NESTED]
 UNICODE = "naïve = '日本語 \U0001f600 \x00 \u202e עברית'\r\n\tπ = 3"
 
 
@@ -41,6 +45,7 @@ def test_a_handle_without_an_id_gets_a_generated_one(face):
         lambda s: s.get_cell_ids(),
         lambda s: s.get_cell_source("c"),
         lambda s: s.set_cell_metadata("c", "k", "v"),
+        lambda s: s.delete_cell_metadata("c", "k"),
         lambda s: s.set_cell_type("c", "raw"),
         lambda s: s.queue_cell("c"),
         lambda s: s.wait("e"),
@@ -119,15 +124,35 @@ def test_cells_stand_where_they_were_put_and_moved(session):
 
 def test_single_fields_are_read_and_an_unknown_cell_gives_none(session):
     cell_id = session.create_cell("# title", "markdown")
-    session.set_cell_metadata(cell_id, "tags", '["a"]')
+    session.set_cell_metadata(cell_id, "tags", ["a"])
 
     assert session.get_cell_source(cell_id) == "# title"
     assert session.get_cell_type(cell_id) == "markdown"
     assert session.get_cell_outputs(cell_id) == []
     assert session.get_cell_execution_count(cell_id) is None
-    assert session.get_cell_metadata(cell_id) == {"tags": '["a"]'}
+    assert session.get_cell_metadata(cell_id) == {"tags": ["a"]}
     for name in ("source", "type", "outputs", "execution_count", "position", "metadata"):
         assert getattr(session, f"get_cell_{name}")("cell-unknown") is None
+
+
+def test_a_cell_s_metadata_are_json_values(session):
+    cell_id = session.create_cell()
+    values = {
+        "tags": ["a", UNICODE],
+        "jupyter": {"source_hidden": True, "outputs_hidden": False},
+        "nested": {"a": [{"b": [None, 1.5, -(2**70), ""]}]},
+        "text": "[1]",
+        "null": None,
+    }
+    for key, value in values.items():
+        session.set_cell_metadata(cell_id, key, value)
+    assert session.get_cell_metadata(cell_id) == values
+    assert session.get_cell(cell_id).metadata == values
+
+    del values["jupyter"]
+    for _ in range(2):
+        session.delete_cell_metadata(cell_id, "jupyter")
+    assert session.get_cells()[0].metadata == values
 
 
 def test_a_source_is_set_and_appended_to(session):
@@ -205,6 +230,7 @@ def test_the_type_of_a_cell_changes(session):
         lambda s: s.move_cell("cell-unknown"),
         lambda s: s.clear_outputs("cell-unknown"),
         lambda s: s.set_cell_metadata("cell-unknown", "k", "v"),
+        lambda s: s.delete_cell_metadata("cell-unknown", "k"),
         lambda s: s.set_cell_type("cell-unknown", "raw"),
     ],
 )
@@ -226,7 +252,12 @@ def test_an_unknown_cell_is_not_found(session, use):
         (lambda s: s.create_cell("x" * (10 * 2**20 + 1)), "10"),
         (lambda s: s.set_source(s.create_cell(), None), "source must be a str"),
         (lambda s: s.set_cell_type(s.create_cell(), "html"), "code, markdown or raw"),
-        (lambda s: s.set_cell_metadata(s.create_cell(), "k", 1), "value must be a str"),
+        (lambda s: s.set_cell_metadata(s.create_cell(), 1, "v"), "key must be a str"),
+        (lambda s: s.set_cell_metadata(s.create_cell(), "k", {"a": math.nan}), "Out of range float values"),
+        (lambda s: s.set_cell_metadata(s.create_cell(), "k", b"x"), "must be a JSON value, not b'x'"),
+        (lambda s: s.set_cell_metadata(s.create_cell(), "k", ["\ud800"]), "lone surrogate"),
+        (lambda s: s.set_cell_metadata(s.create_cell(), "k", NESTED), "must be a JSON value"),
+        (lambda s: s.delete_cell_metadata(s.create_cell(), ""), "must not be empty"),
     ],
 )
 def test_what_cannot_be_a_cell_is_refused_in_a_sentence(session, use, sentence):

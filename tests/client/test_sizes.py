@@ -38,13 +38,13 @@ def test_a_source_of_the_largest_size_is_written_in_every_way_and_read_in_every_
 @pytest.mark.parametrize("source", [TOO_LARGE, HUGE], ids=["too large", "huge"])
 def test_a_source_that_is_too_large_is_refused_with_a_sentence_in_every_way(session, source):
     cell_id = session.create_cell("#")
-    for write in (
-        lambda: session.create_cell(source),
-        lambda: session.set_source(cell_id, source),
-        lambda: session.append_source(cell_id, source),
-        lambda: session.set_cell_metadata(cell_id, "k", source),
+    for write, size in (
+        (lambda: session.create_cell(source), len(source)),
+        (lambda: session.set_source(cell_id, source), len(source)),
+        (lambda: session.append_source(cell_id, source), len(source)),
+        (lambda: session.set_cell_metadata(cell_id, "k", source), len(source) + len('""')),
     ):
-        sentence = f"may have at most {MAX_SOURCE} bytes of UTF-8; this one has {len(source)}"
+        sentence = f"may have at most {MAX_SOURCE} bytes of UTF-8; this one has {size}"
         with pytest.raises(InvalidCell, match=sentence):
             write()
     with pytest.raises(InvalidCell, match="A cell's code may have at most"):
@@ -96,9 +96,10 @@ def test_a_cell_s_metadata_are_bounded_together_and_up_to_there_readable(session
     assert session.get_cell(cell_id).metadata == expected
     assert session.get_cell_metadata(cell_id) == expected
     # What is there gives way.
-    session.set_cell_metadata(cell_id, next(iter(expected)), "")
+    del expected[first := next(iter(expected))]
+    session.delete_cell_metadata(cell_id, first)
     session.set_cell_metadata(cell_id, "more", part)
-    assert session.get_cell(cell_id).metadata == {**expected, next(iter(expected)): "", "more": part}
+    assert session.get_cell(cell_id).metadata == {**expected, "more": part}
 
 
 @on_one_face

@@ -59,7 +59,7 @@ class EditedDocument(NotebookDocument):
     ) -> Edit:
         return self._do(editing.set_execution(self, cell_id, execution_id, execution_count), cell_id, author)
 
-    def set_cell_metadata(self, cell_id: CellId, key: str, value: str, *, author: ClientId) -> Edit:
+    def set_cell_metadata(self, cell_id: CellId, key: str, value: str | None, *, author: ClientId) -> Edit:
         return self._do(editing.set_cell_metadata(self, cell_id, key, value), cell_id, author)
 
     def set_entry(self, key: str, value: str, *, author: ClientId) -> Edit:

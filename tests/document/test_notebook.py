@@ -104,6 +104,8 @@ def test_fields_of_a_cell_are_set_and_survive_storage(document: EditedDocument):
     document.set_cell_type(A, "markdown", author=ME)
     document.set_cell_metadata(A, "tags", '["x"]', author=ME)
     document.set_cell_metadata(A, EVERY_UNICODE, EVERY_UNICODE, author=ME)
+    document.set_cell_metadata(A, "collapsed", "true", author=ME)
+    document.set_cell_metadata(A, "collapsed", None, author=ME)
     document.set_execution(A, ExecutionId("e"), 3, author=ME)
     expected = record(
         A,
@@ -144,6 +146,7 @@ def test_a_deleted_cell_is_gone_and_its_id_may_be_used_again(document: EditedDoc
         lambda document: document.append_source(A, "", author=ME),
         lambda document: document.set_cell_type(A, "code", author=ME),
         lambda document: document.set_cell_metadata(A, "k", "v", author=ME),
+        lambda document: document.set_cell_metadata(A, "not set", None, author=ME),
         lambda document: document.set_execution(A, None, None, author=ME),
         lambda document: document.set_entry("k", "v", author=ME),
     ],

@@ -225,9 +225,13 @@ class AsyncSession(AsyncHandle):
         """See `calls.clear_outputs`."""
         await self._perform(calls.clear_outputs(self._notebook, cell_id))
 
-    async def set_cell_metadata(self, cell_id: str, key: str, value: str) -> None:
+    async def set_cell_metadata(self, cell_id: str, key: str, value: Any) -> None:
         """See `calls.set_cell_metadata`."""
         await self._perform(calls.set_cell_metadata(self._notebook, cell_id, key, value))
+
+    async def delete_cell_metadata(self, cell_id: str, key: str) -> None:
+        """See `calls.delete_cell_metadata`."""
+        await self._perform(calls.delete_cell_metadata(self._notebook, cell_id, key))
 
     async def set_cell_type(self, cell_id: str, cell_type: CellType) -> None:
         """See `calls.set_cell_type`."""
@@ -270,7 +274,7 @@ class AsyncSession(AsyncHandle):
         """See `calls.get_cell_position`."""
         return await self._perform(calls.get_cell_position(self._notebook, cell_id))
 
-    async def get_cell_metadata(self, cell_id: str) -> dict[str, str] | None:
+    async def get_cell_metadata(self, cell_id: str) -> dict[str, Any] | None:
         """See `calls.get_cell_metadata`."""
         return await self._perform(calls.get_cell_metadata(self._notebook, cell_id))
 

@@ -230,9 +230,13 @@ class Session(BlockingHandle):
         """See `calls.clear_outputs`."""
         self._perform(calls.clear_outputs(self._notebook, cell_id))
 
-    def set_cell_metadata(self, cell_id: str, key: str, value: str) -> None:
+    def set_cell_metadata(self, cell_id: str, key: str, value: Any) -> None:
         """See `calls.set_cell_metadata`."""
         self._perform(calls.set_cell_metadata(self._notebook, cell_id, key, value))
+
+    def delete_cell_metadata(self, cell_id: str, key: str) -> None:
+        """See `calls.delete_cell_metadata`."""
+        self._perform(calls.delete_cell_metadata(self._notebook, cell_id, key))
 
     def set_cell_type(self, cell_id: str, cell_type: CellType) -> None:
         """See `calls.set_cell_type`."""
@@ -275,7 +279,7 @@ class Session(BlockingHandle):
         """See `calls.get_cell_position`."""
         return self._perform(calls.get_cell_position(self._notebook, cell_id))
 
-    def get_cell_metadata(self, cell_id: str) -> dict[str, str] | None:
+    def get_cell_metadata(self, cell_id: str) -> dict[str, Any] | None:
         """See `calls.get_cell_metadata`."""
         return self._perform(calls.get_cell_metadata(self._notebook, cell_id))
 

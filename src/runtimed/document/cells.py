@@ -21,6 +21,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     Attributes:
         position: Fractional index (see `positions`): cells are sorted by it as text, ties by id.
+        metadata: Values as JSON texts; see `entries`.
     """
 
     id: CellId

@@ -99,13 +99,16 @@ def check_execution(execution_id: object, execution_count: object) -> None:
 
 
 def check_cell_metadata(key: object, value: object) -> None:
-    """Check one key and value of a cell's metadata.
+    """Check one key of a cell's metadata and its value as JSON text; None deletes the key.
 
     Raises:
-        InvalidCell: If key or value is not a str, not valid Unicode, or too long.
+        InvalidCell: If the key or the text is not a str, not valid Unicode, or too long.
     """
     _check_key(key, "A key of a cell's metadata", InvalidCell)
-    check_text(value, "A value of a cell's metadata", InvalidCell, hint="; turn it into text first, with json.dumps")
+    if value is not None:
+        check_text(
+            value, "A value of a cell's metadata", InvalidCell, hint="; turn it into text first, with json.dumps"
+        )
 
 
 def check_whole_metadata(metadata: Mapping[str, str]) -> None:
@@ -118,7 +121,7 @@ def check_whole_metadata(metadata: Mapping[str, str]) -> None:
     if size > MAX_SOURCE:
         raise InvalidCell(
             f"A cell's metadata may have at most {MAX_SOURCE} bytes of UTF-8 in total; this edit makes it {size}: keep "
-            "large data in a file, or set another value to an empty text first"
+            "large data in a file, or delete another value first"
         )
 
 

@@ -91,15 +91,18 @@ class ExecutionSet(_Delta, frozen=True):
 
 
 class CellEntrySet(_Delta, frozen=True):
-    """A value of a cell's metadata was set."""
+    """A value of a cell's metadata was set, or deleted if it is None."""
 
     cell_id: CellId
     key: str
-    value: str
+    value: str | None
 
     def apply(self, cell: CellRecord) -> CellRecord:
         """Return the changed cell."""
-        return msgspec.structs.replace(cell, metadata={**cell.metadata, self.key: self.value})
+        metadata = {key: value for key, value in cell.metadata.items() if key != self.key}
+        if self.value is not None:
+            metadata[self.key] = self.value
+        return msgspec.structs.replace(cell, metadata=metadata)
 
 
 class SourceEdited(_Delta, frozen=True):

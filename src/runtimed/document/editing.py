@@ -128,8 +128,8 @@ def set_execution(
     return ExecutionSet(record.id, execution_id, execution_count)
 
 
-def set_cell_metadata(cells: Cells, cell_id: str, key: str, value: str) -> CellEntrySet | None:
-    """Set a value of a cell's metadata.
+def set_cell_metadata(cells: Cells, cell_id: str, key: str, value: str | None) -> CellEntrySet | None:
+    """Set a value of a cell's metadata, as JSON text; None deletes the key.
 
     Raises:
         CellNotFound: If there is no such cell.
@@ -139,7 +139,8 @@ def set_cell_metadata(cells: Cells, cell_id: str, key: str, value: str) -> CellE
     check_cell_metadata(key, value)
     if record.metadata.get(key) == value:
         return None
-    check_whole_metadata({**record.metadata, key: value})
+    if value is not None:
+        check_whole_metadata({**record.metadata, key: value})
     return CellEntrySet(record.id, key, value)
 
 

@@ -238,7 +238,10 @@ class NotebookDocument:
                     case CellEntrySet():
                         if nodes.metadata is None:
                             nodes.metadata = writer.put_map(nodes.cell, "metadata")
-                        writer.put(nodes.metadata, delta.key, delta.value)
+                        if delta.value is None:
+                            writer.delete(nodes.metadata, delta.key)
+                        else:
+                            writer.put(nodes.metadata, delta.key, delta.value)
         self._mirror.put(changed)
         return self._change_since(before)
 

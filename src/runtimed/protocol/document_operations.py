@@ -95,11 +95,11 @@ class MoveCell(Edit[Done], frozen=True, tag="move_cell"):
 
 
 class SetCellMetadata(Edit[Done], frozen=True, tag="set_cell_metadata"):
-    """Set a value of a cell's metadata; `value` is text, typically JSON."""
+    """Set a value of a cell's metadata; `value` is JSON text. Without it, delete the key."""
 
     cell_id: str
     key: str
-    value: str
+    value: str | None = None
 
 
 class SetCellType(Edit[Done], frozen=True, tag="set_cell_type"):
@@ -120,7 +120,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         source: None if source and metadata are larger than a page, or not requested; see `GetContent`.
-        metadata: Likewise.
+        metadata: Likewise. Values are JSON texts; any other text stands for itself.
         last_edit: Who made the last edit; None if that is not recorded, or not requested.
         events: Encoded events of its latest execution, up to the daemon's limit.
         more: The number after which `ReadEvents` continues; None if there are no more events.

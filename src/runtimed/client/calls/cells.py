@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from runtimed.client.calls.notebook import Notebook, check_cell_type, check_text
 from runtimed.client.calls.pages import Page, Pages, read_blob, read_content
 from runtimed.client.flows import Flow, ask
 from runtimed.document.checks import MAX_TEXT
+from runtimed.document.entries import text_of, value_of
 from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution.outputs import OutputFold
 from runtimed.ids import CellId, ExecutionId, new_cell_id
@@ -20,6 +24,7 @@ __all__ = [
     "clear_outputs",
     "create_cell",
     "delete_cell",
+    "delete_cell_metadata",
     "fetch_blobs",
     "find_cells",
     "get_cell",
@@ -134,16 +139,34 @@ def clear_outputs(notebook: Notebook, cell_id: str) -> Flow[None]:
     yield from ask(document_ops.ClearOutputs(notebook_id=notebook.id, cell_id=cell_id))
 
 
-def set_cell_metadata(notebook: Notebook, cell_id: str, key: str, value: str) -> Flow[None]:
-    """Set one value of a cell's metadata: a text, typically JSON.
+def set_cell_metadata(notebook: Notebook, cell_id: str, key: str, value: Any) -> Flow[None]:
+    """Set one value of a cell's metadata, such as `tags`. Other keys stay, concurrent edits included.
+
+    Args:
+        cell_id: The cell.
+        key: At most 1 KB of UTF-8.
+        value: A JSON value; None is JSON's null. `delete_cell_metadata` removes a key.
 
     Raises:
         CellNotFound: If there is no such cell.
-        InvalidCell: If key or value is no text, or all metadata of the cell would be larger than 10 MB.
+        InvalidCell: If key or value is invalid, or all metadata of the cell would be larger than 10 MB.
+
+    Source: nbformat 4, "Cell metadata".
     """
     check_text("key", key)
-    check_text("value", value)
-    yield from ask(document_ops.SetCellMetadata(notebook_id=notebook.id, cell_id=cell_id, key=key, value=value))
+    text = text_of(value)
+    yield from ask(document_ops.SetCellMetadata(notebook_id=notebook.id, cell_id=cell_id, key=key, value=text))
+
+
+def delete_cell_metadata(notebook: Notebook, cell_id: str, key: str) -> Flow[None]:
+    """Delete a key of a cell's metadata; nothing happens if it is not set.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+        InvalidCell: If the key is invalid.
+    """
+    check_text("key", key)
+    yield from ask(document_ops.SetCellMetadata(notebook_id=notebook.id, cell_id=cell_id, key=key))
 
 
 def set_cell_type(notebook: Notebook, cell_id: str, cell_type: CellType) -> Flow[None]:
@@ -270,10 +293,10 @@ def get_cell_position(notebook: Notebook, cell_id: str) -> Flow[str | None]:
     return None if found is None else found.position
 
 
-def get_cell_metadata(notebook: Notebook, cell_id: str) -> Flow[dict[str, str] | None]:
-    """Return a cell's metadata; None if there is no such cell."""
+def get_cell_metadata(notebook: Notebook, cell_id: str) -> Flow[dict[str, Any] | None]:
+    """Return a cell's metadata, as JSON values; None if there is no such cell."""
     content = yield from _content(notebook, cell_id)
-    return None if content is None else content[1]
+    return None if content is None else _values(content[1])
 
 
 def _find_cell(notebook: Notebook, cell_id: str, *, outputs: bool) -> Flow[document_ops.StoredCell | None]:
@@ -299,6 +322,10 @@ def _content_of(notebook: Notebook, found: document_ops.StoredCell) -> Flow[tupl
     return (yield from read_content(notebook, found.id))
 
 
+def _values(metadata: Mapping[str, str]) -> dict[str, Any]:
+    return {key: value_of(text) for key, text in metadata.items()}
+
+
 def _cell(notebook: Notebook, found: document_ops.StoredCell) -> Flow[Cell]:
     source, metadata = yield from _content_of(notebook, found)
     notebook.seen[found.id] = source
@@ -310,7 +337,7 @@ def _cell(notebook: Notebook, found: document_ops.StoredCell) -> Flow[Cell]:
         source=source,
         execution_count=found.execution_count,
         outputs=fold.outputs_with((yield from fetch_blobs(notebook, fold.missing_blobs))),
-        metadata=metadata,
+        metadata=_values(metadata),
         position=found.position,
         execution_id=None if found.execution_id is None else ExecutionId(found.execution_id),
         omitted_bytes=omitted.size if omitted is not None else 0,
