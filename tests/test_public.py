@@ -138,6 +138,7 @@ ERRORS = {
     "ExecutionTimeout": runtimed.RuntimedError,
     "ExecutionCancelled": runtimed.RuntimedError,
     "ExecutionFailed": runtimed.RuntimedError,
+    "ExecutionNotFound": runtimed.RuntimedError,
     "NoKernel": runtimed.RuntimedError,
     "KernelDied": runtimed.RuntimedError,
     "KernelStartFailed": runtimed.RuntimedError,

@@ -17,6 +17,7 @@ __all__ = [
     "EnvironmentFailed",
     "ExecutionCancelled",
     "ExecutionFailed",
+    "ExecutionNotFound",
     "ExecutionTimeout",
     "InvalidAction",
     "InvalidArgument",
@@ -82,7 +83,7 @@ class ProtocolError(RuntimedError):
 
 
 class InvalidArgument(RuntimedError, ValueError, TypeError):
-    """An argument has a wrong type, is out of bounds or is not valid Unicode (attribute `argument`: its name).
+    """An argument has a wrong type, is out of bounds, is no valid Unicode or names something else (see `argument`).
 
     It is also raised if all arguments of a call together are too large; then there is no such attribute.
     """
@@ -114,6 +115,10 @@ class ExecutionTimeout(RuntimedError, TimeoutError):
 
 class ExecutionCancelled(RuntimedError):
     """The execution was cancelled before it started (attribute `execution_id`)."""
+
+
+class ExecutionNotFound(RuntimedError):
+    """The session has no execution of this id, or no longer (attribute `execution_id`)."""
 
 
 class ExecutionFailed(RuntimedError):

@@ -20,6 +20,7 @@ __all__ = [
     "check_client_id",
     "check_label",
     "check_session_id",
+    "control_character",
     "new_browser_session_id",
     "new_cell_id",
     "new_client_id",
@@ -43,6 +44,8 @@ MAX_CLIENT_ID: Final = 128
 
 MAX_LABEL: Final = 256
 """Longest label of a client, in characters."""
+
+_CONTROLS: Final = ("Cc", "Cs", "Zl", "Zp")
 
 _DIRECTIONS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Bidirectional control characters, which can reorder the displayed text.
@@ -135,13 +138,21 @@ def check_label(value: object) -> str | None:
         raise SessionError(f"A label must be a str, not {type(value).__name__}")
     if len(value) > MAX_LABEL:
         raise SessionError(f"A label may have at most {MAX_LABEL} characters; this one has {len(value)}")
-    for character in value:
-        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS:
-            raise SessionError(
-                f"A label is one line of plain text; {value!r} holds {character!a}, which is a control character, "
-                "a line break, a mark that turns the direction of writing, or half of a character"
-            )
+    character = control_character(value)
+    if character is not None:
+        raise SessionError(
+            f"A label is one line of plain text; {value!r} holds {character!a}, which is a control character, "
+            "a line break, a mark that turns the direction of writing, or half of a character"
+        )
     return value
+
+
+def control_character(text: str) -> str | None:
+    """Return the first control character, line break, bidirectional control or surrogate of a text; None without any.
+
+    Joiners are none: emoji and several scripts need them.
+    """
+    return next((one for one in text if unicodedata.category(one) in _CONTROLS or one in _DIRECTIONS), None)
 
 
 def stored_name(session_id: SessionId) -> str:

@@ -68,6 +68,22 @@ def test_what_does_not_connect_by_itself_says_not_connected(face, use):
         use(face.session("not connected"))
 
 
+def test_a_closed_handle_says_which_session_to_join_again(face, with_kernel):
+    session = face.session(with_kernel.notebook_id)
+    execution = session.submit(code="1")
+    session.close()
+    message = (
+        f"Not connected: this handle of session {session.notebook_id!r} was closed; connect() joins the session again"
+    )
+    for use in (session.get_cells, session.interrupt, execution.wait, execution.cancel, execution.events):
+        with pytest.raises(NotConnected) as caught:
+            use()
+        assert str(caught.value) == message
+    session.connect()
+    assert execution.wait().value == 1
+    session.close()
+
+
 def test_connecting_twice_is_harmless_and_changes_nothing(face):
     session = face.session(f"only connected {face.name}")
     session.connect()

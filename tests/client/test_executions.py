@@ -12,7 +12,9 @@ from runtimed import (
     AsyncSession,
     CellNotFound,
     ExecutionCancelled,
+    ExecutionNotFound,
     ExecutionTimeout,
+    InvalidArgument,
     InvalidCell,
     NotConnected,
     RuntimedError,
@@ -155,7 +157,7 @@ def test_an_execution_is_found_again_by_another_client(face, with_kernel, gate):
         assert found.wait().stdout == "begun\n"
         assert other.execution(execution.id).wait().stdout == "begun\n", "it has ended"
         for wrong in (execution.id[:-1], "", "none"):
-            with pytest.raises(RuntimedError, match="has no execution"):
+            with pytest.raises(ExecutionNotFound, match="has no execution"):
                 other.execution(wrong)
 
 
@@ -222,14 +224,34 @@ def test_an_id_is_refused_for_another_cell_and_for_other_code(with_kernel):
     other = with_kernel.create_cell("2")
     cells = len(with_kernel.get_cell_ids())
     for call in ({"code": "1"}, {"cell_id": other}, {"cell_id": other, "unless_queued": True}):
-        with pytest.raises(RuntimedError, match=f"The execution '{first.id}' was queued for the cell") as caught:
+        with pytest.raises(InvalidArgument, match=f"The execution '{first.id}' was queued for the cell") as caught:
             with_kernel.submit(execution_id=first.id, **call)
         assert caught.value.cell_id == first.cell_id
-    with pytest.raises(RuntimedError, match="was queued with other code; give this one an id of its own"):
+    with pytest.raises(InvalidArgument, match="was queued with other code; give this one an id of its own"):
         with_kernel.submit(first.cell_id, code="2", execution_id=first.id)
     assert with_kernel.get_cell_source(first.cell_id) == "1"
     assert len(with_kernel.get_cell_ids()) == cells
     assert first.wait().value == 1
+
+
+@pytest.mark.parametrize("odd", [" ", "a/b\n", "\ta", "a ", "\x1b[2J", "a\u202eb"])
+def test_a_new_cell_or_execution_gets_no_id_that_people_cannot_read_or_type(with_kernel, odd):
+    before = with_kernel.get_cell_ids()
+    for what, create in (
+        ("A cell id", lambda: with_kernel.create_cell("1", cell_id=odd)),
+        ("A cell id", lambda: with_kernel.submit(odd, code="1")),
+        ("An execution id", lambda: with_kernel.submit(code="1", execution_id=odd)),
+    ):
+        with pytest.raises(InvalidCell, match=f"^{what} (is one line of plain text|must not begin or end with white)"):
+            create()
+    assert with_kernel.get_cell_ids() == before
+
+
+def test_ids_may_have_slashes_inner_spaces_and_joined_emoji(with_kernel):
+    for name in ("a/b c", "👩‍🔬", "café"):
+        cell_id, execution_id = (f"{name} {uuid.uuid4()}" for _ in range(2))
+        execution = with_kernel.submit(cell_id, code="1", execution_id=execution_id)
+        assert (execution.wait().value, execution.id, execution.cell_id) == (1, execution_id, cell_id)
 
 
 def test_what_follows_the_past_comes_once(with_kernel, gate):

@@ -71,7 +71,8 @@ def test_cells_and_executions_are_found_without_joining_the_session(face, with_k
     result = with_kernel.run("1 + 1")
     assert client.sessions.find_cells(name) == with_kernel.get_cell_ids()
     assert client.sessions.find_cells(name, result.cell_id[:12])[-1] == result.cell_id
-    assert client.sessions.find_cells("never started") == []
+    with pytest.raises(SessionNotFound):
+        client.sessions.find_cells("never started")
 
     (found,) = client.sessions.find_executions(name, result.execution_id)
     assert (found.execution_id, found.cell_id, found.status) == (result.execution_id, result.cell_id, "ok")
@@ -80,6 +81,19 @@ def test_cells_and_executions_are_found_without_joining_the_session(face, with_k
     assert client.sessions.find_executions(name) == [], "nothing runs"
     with pytest.raises(SessionNotFound):
         client.sessions.find_executions("never started")
+
+
+def test_stopping_an_id_that_never_was_is_refused_by_the_list_and_not_by_a_handle(face):
+    client = face.client()
+    with pytest.raises(SessionNotFound):
+        client.sessions.stop("never started")
+    with face.session("never started") as session:
+        session.stop()
+    with face.session() as session:
+        session.create_cell("1")
+        client.sessions.stop(session.notebook_id)
+        client.sessions.stop(session.notebook_id)
+        assert session.status().status == "closed"
 
 
 def test_a_session_s_kernel_answers_a_client_that_has_not_joined(face, with_kernel):

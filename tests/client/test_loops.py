@@ -211,7 +211,7 @@ def test_closing_the_handle_ends_its_streams_in_every_loop(work):
     thread.join(60)
     work.interrupt()
     run(session.close())
-    assert ended == 3 * ["Not connected: the session's handle was closed"]
+    assert ended == 3 * ["Not connected: this handle of session 'loops' was closed; connect() joins the session again"]
 
 
 @pytest.mark.parametrize("moment", ["the first", "after a break"])

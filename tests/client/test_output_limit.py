@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from runtimed import Client, Output, RuntimedError, Session
+from runtimed import Client, ExecutionNotFound, Output, Session
 from tests.conftest import own_daemon, wait_until
 
 pytestmark = pytest.mark.slow
@@ -182,7 +182,7 @@ def test_the_outputs_of_an_execution_that_runs_are_read_so_far(session):
 
 
 def test_an_execution_that_is_not_there_is_named(session):
-    with pytest.raises(RuntimedError, match="has no execution 'nothing'"):
+    with pytest.raises(ExecutionNotFound, match="has no execution 'nothing'"):
         session.read_outputs("nothing")
 
 

@@ -134,7 +134,10 @@ def test_closing_the_handle_ends_its_iterators_in_other_threads_and_in_its_own(w
     for thread, results in waiting:
         thread.join(30)
         assert [(type(result), str(result)) for result in results] == [
-            (NotConnected, "Not connected: the session's handle was closed")
+            (
+                NotConnected,
+                "Not connected: this handle of session 'threads' was closed; connect() joins the session again",
+            )
         ]
         assert results[0].notebook_id == "threads"
     session.connect()

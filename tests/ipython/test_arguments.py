@@ -79,7 +79,9 @@ def test_every_command_is_read() -> None:
         ("--timeout", "%%runtimed: argument --timeout: expected one argument"),
         ("--out 1x", "%%runtimed: argument --out: must be the name of a variable, not '1x'"),
         ("--out class", "%%runtimed: argument --out: must be the name of a variable, not 'class'"),
-        ("--time 3", "%%runtimed: unrecognized arguments: --time"),
+        ("--time 3", "%%runtimed: unrecognized arguments: --time. Did you mean --timeout?"),
+        ("--slient=1", "%%runtimed: unrecognized arguments: --slient=1. Did you mean --silent?"),
+        ("--fast", "%%runtimed: unrecognized arguments: --fast"),
         ("a b", "%%runtimed: unrecognized arguments: b"),
         ("''", "%%runtimed: argument NOTEBOOK_ID: must not be empty"),
         ("'a", "%%runtimed: no closing quotation"),
@@ -103,6 +105,12 @@ def test_bad_options_get_one_sentence(line: str, sentence: str) -> None:
     ("line", "sentence"),
     [
         ("connect", "%runtimed connect: the following arguments are required: ID (`%runtimed?` explains)"),
+        ("celsl", "%runtimed: there is no 'celsl'. Did you mean cells?"),
+        ("sesions x", "%runtimed: there is no 'sesions'. Did you mean sessions?"),
+        (
+            "connect a --evn x",
+            "%runtimed connect: unrecognized arguments: --evn x. Did you mean --env? (`%runtimed?` explains)",
+        ),
         ("sessions x", "%runtimed sessions: unrecognized arguments: x (`%runtimed?` explains)"),
         (
             "print(1)",

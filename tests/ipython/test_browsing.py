@@ -136,6 +136,7 @@ def test_fields_of_actions_are_words_or_named(line: str, fields: dict[str, Any])
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
+        ("scrap", "%runtimed browser: there is no 'scrap'. Did you mean scrape?"),
         ("fly", "there is no 'fly', only start, goto, observe, click, fill, scrape, screenshot, console, requests, "),
         ("start a b", "browser start: 'b' is too much"),
         ("click 'a", "no closing quotation"),

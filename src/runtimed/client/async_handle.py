@@ -13,7 +13,7 @@ from runtimed.client.async_apart import apart
 from runtimed.client.blocking import Connection
 from runtimed.client.flows import Flow
 from runtimed.client.handle import Handle
-from runtimed.errors import ConnectionLost, NotConnected, RuntimedError
+from runtimed.errors import ConnectionLost, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.models import ExecutionEvent
 from runtimed.protocol.events import Event
@@ -36,7 +36,7 @@ class AsyncHandle(Handle):
 
     def _check_connected(self) -> None:
         if not self._connection.was_opened:
-            raise NotConnected("Not connected", notebook_id=self.notebook_id)
+            raise self._not_connected()
 
     async def _perform(self, flow: Flow[T]) -> T:
         self._check_connected()
@@ -93,7 +93,7 @@ class EventStream(AsyncIterator[ExecutionEvent]):
                 was_over = self._is_over
                 self._close()
                 if isinstance(exc, RuntimedError) and self._is_left:
-                    raise self._session._stream_ended() from None
+                    raise self._session._not_connected() from None
                 if isinstance(exc, RuntimedError) and was_over:  # closed during the wait
                     raise StopAsyncIteration from None
                 raise
@@ -123,7 +123,7 @@ class EventStream(AsyncIterator[ExecutionEvent]):
 
     def _check_open(self) -> None:
         if self._is_left:
-            raise self._session._stream_ended()
+            raise self._session._not_connected()
         if self._is_over:
             raise ConnectionLost("The stream of events is closed")
 

@@ -13,7 +13,7 @@ from runtimed.client.blocking import Connection
 from runtimed.client.connections import Connections
 from runtimed.client.flows import Flow
 from runtimed.client.handle import Handle
-from runtimed.errors import NotConnected, RuntimedError
+from runtimed.errors import RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.models import ExecutionEvent
 from runtimed.texts import printable
@@ -43,7 +43,7 @@ class BlockingHandle(Handle):
 
     def _check_connected(self) -> None:
         if not self._connection.was_opened:
-            raise NotConnected("Not connected", notebook_id=self.notebook_id)
+            raise self._not_connected()
 
     def _perform(self, flow: Flow[T]) -> T:
         self._check_connected()
@@ -95,7 +95,7 @@ class EventIterator(Iterator[ExecutionEvent]):
             was_over = self._is_over
             self.close()
             if isinstance(exc, RuntimedError) and self._is_left:
-                raise self._session._stream_ended() from None
+                raise self._session._not_connected() from None
             if isinstance(exc, RuntimedError) and was_over:  # closed during the wait
                 raise StopIteration from None
             raise
@@ -105,7 +105,7 @@ class EventIterator(Iterator[ExecutionEvent]):
 
     def _step(self) -> ExecutionEvent | None:
         if self._is_left:
-            raise self._session._stream_ended()
+            raise self._session._not_connected()
         with self._plan.translated_errors():
             event = next(self._events)
         blobs = self._session._perform(calls.fetch_blobs(self._session._notebook, blobs_in(event)))

@@ -202,10 +202,8 @@ class Sessions:
     def find_cells(self, session_id: str, prefix: str = "") -> builtins.list[CellId]:
         """Return the ids of a session's cells that begin with a text, in order. The call does not count as use.
 
-        Returns:
-            Nothing for a session that never started.
-
         Raises:
+            SessionNotFound: If it never started.
             DaemonUnavailable: If no daemon runs.
         """
         return self._client._perform(calls.find_cells(calls.notebook(session_id), prefix))
@@ -238,9 +236,10 @@ class Sessions:
         """End a session for everybody. Idempotent.
 
         Raises:
+            SessionNotFound: If it never started.
             DaemonUnavailable: If no daemon runs.
         """
-        self._client._perform(calls.stop(calls.notebook(session_id)))
+        self._client._perform(calls.stop_started(calls.notebook(session_id)))
 
     def delete(self, session_id: str) -> None:
         """Delete an ended session with its cells, outputs, log, profile and downloads. Its id is free then.

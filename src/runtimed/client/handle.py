@@ -87,12 +87,15 @@ class Handle:
             if stream is not None:
                 stream.leave()
 
-    def _stream_ended(self) -> NotConnected:
-        return NotConnected("Not connected: the session's handle was closed", notebook_id=self.notebook_id)
+    def _not_connected(self) -> NotConnected:
+        message = "Not connected"
+        if self._was_connected:
+            message += f": this handle of session {self.notebook_id!r} was closed; connect() joins the session again"
+        return NotConnected(message, notebook_id=self.notebook_id)
 
     def _check_was_connected(self) -> None:
         if not self._was_connected:
-            raise NotConnected("Not connected", notebook_id=self.notebook_id)
+            raise self._not_connected()
 
 
 def documented(face: T) -> T:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast, get_args
 
 from runtimed.errors import InvalidCell, RuntimedError, SessionError
-from runtimed.ids import CellId
+from runtimed.ids import CellId, control_character
 from runtimed.models import CellType
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "check_execution",
     "check_index",
     "check_metadata",
+    "check_new_id",
     "check_source",
     "check_text",
     "check_whole_metadata",
@@ -45,6 +46,23 @@ def check_cell_id(value: object) -> CellId:
         InvalidCell: If it is not a str, empty, not valid Unicode, or longer than MAX_KEY.
     """
     return CellId(_check_key(value, "A cell id", InvalidCell))
+
+
+def check_new_id(value: str, what: str) -> None:
+    """Check the id of a new cell or execution, which people read and type. Stored ids may be any text.
+
+    Args:
+        value: The id.
+        what: Its name in the error message.
+
+    Raises:
+        InvalidCell: If it begins or ends with white space, or holds a control character or a line break.
+    """
+    character = control_character(value)
+    if character is not None:
+        raise InvalidCell(f"{what} is one line of plain text; {value!r} holds {character!a}")
+    if value != value.strip():
+        raise InvalidCell(f"{what} must not begin or end with white space; this one is {value!r}")
 
 
 def check_source(value: object) -> str:

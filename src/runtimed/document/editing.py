@@ -15,6 +15,7 @@ from runtimed.document.checks import (
     check_execution,
     check_index,
     check_metadata,
+    check_new_id,
     check_source,
     check_whole_metadata,
 )
@@ -36,6 +37,7 @@ from runtimed.models import CellType
 __all__ = [
     "add_cell",
     "append_source",
+    "create_cell",
     "delete_cell",
     "move_cell",
     "set_cell_metadata",
@@ -75,6 +77,19 @@ def add_cell(
         metadata={},
     )
     return CellAdded(record, moved)
+
+
+def create_cell(
+    cells: Cells, cell_id: str, source: str, cell_type: CellType, index: int | None = None
+) -> CellAdded | None:
+    """Add a cell whose id a client chose; see `add_cell`, which also adds cells of stored executions.
+
+    Raises:
+        InvalidCell: If a value is invalid, or the id unfit for people.
+    """
+    if cells.cell(check_cell_id(cell_id)) is None:
+        check_new_id(cell_id, "A cell id")
+    return add_cell(cells, cell_id, source, cell_type, index)
 
 
 def delete_cell(cells: Cells, cell_id: str) -> CellDeleted:

@@ -13,6 +13,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from runtimed.durations import read_duration
+from runtimed.suggestions import did_you_mean
 
 __all__ = [
     "COMMANDS",
@@ -96,7 +97,12 @@ class _Parser(MagicArgumentParser):
             words = shlex.split(line)
         except ValueError as exc:
             self.error(str(exc).lower())
-        return vars(self.parse_args(words))
+        found, unknown = self.parse_known_args(words)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            meant = did_you_mean(unknown[0].partition("=")[0], known) if unknown[0].startswith("-") else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant and f'.{meant}'}")
+        return vars(found)
 
 
 def parse_run(line: str) -> RunOptions:
@@ -177,6 +183,8 @@ def parse_command(line: str) -> Command | None:
     if not name:
         return None
     if name not in COMMANDS:
+        if meant := did_you_mean(name, COMMANDS):
+            raise UsageError(f"%runtimed: there is no {name!r}.{meant}")
         raise UsageError(
             f"%runtimed: there is no {name!r}, only {', '.join(COMMANDS)}; code goes into a cell that begins with "
             "%%runtimed"

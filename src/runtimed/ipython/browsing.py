@@ -13,6 +13,7 @@ from IPython.display import Markdown
 from runtimed.actions import Action, parse_action
 from runtimed.client import BrowserSession
 from runtimed.ipython.reports import state_of
+from runtimed.suggestions import did_you_mean
 from runtimed.texts import printable
 
 __all__ = ["ACTIONS", "BROWSER_COMMANDS", "Browsing"]
@@ -95,6 +96,8 @@ class Browsing:
                 return None
             return self.stop(self.session_id, label=label)
         if name not in BROWSER_COMMANDS and name not in ACTIONS:
+            if meant := did_you_mean(name, [*BROWSER_COMMANDS, *ACTIONS]):
+                raise UsageError(f"%runtimed browser: there is no {name!r}.{meant}")
             raise UsageError(
                 f"%runtimed browser: there is no {name!r}, only {', '.join(BROWSER_COMMANDS)}, and the actions "
                 f"{', '.join(ACTIONS)} as `ACTION field=value …`"

@@ -47,7 +47,7 @@ __all__ = [
 class FindCells(OnSession[FoundIds], frozen=True, tag="find_cells"):
     """Find the cell ids that begin with a prefix, in the order of the cells, for completion.
 
-    A session that never started has none. Does not count as use.
+    Raises SessionNotFound if the session never started. Does not count as use.
     """
 
     prefix: str = ""

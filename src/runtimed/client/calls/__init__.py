@@ -77,7 +77,7 @@ from runtimed.client.calls.kernel import (
 from runtimed.client.calls.metadata import NOTEBOOK_METADATA, get_kernelspec, get_metadata, set_kernelspec, set_metadata
 from runtimed.client.calls.notebook import Notebook, notebook
 from runtimed.client.calls.pages import Page, Pages
-from runtimed.client.calls.sessions import delete, get_log, get_session, iter_log, leave, restore, stop
+from runtimed.client.calls.sessions import delete, get_log, get_session, iter_log, leave, restore, stop, stop_started
 from runtimed.client.calls.streams import Stream, stream_execute, subscribe
 from runtimed.client.calls.variables import get, put
 
@@ -158,6 +158,7 @@ __all__ = [
     "shutdown_kernel",
     "start_kernel",
     "stop",
+    "stop_started",
     "stream_execute",
     "submit",
     "subscribe",

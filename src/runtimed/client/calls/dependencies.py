@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from typing import Literal
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, ask
 from runtimed.client.given import check_text_list
-from runtimed.errors import SessionError
+from runtimed.errors import InvalidArgument
 from runtimed.models import SyncEnvironmentResult
 from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol import kernel_operations as kernel_ops
@@ -43,7 +44,7 @@ def add_uv_dependency(notebook: Notebook, package: str) -> Flow[None]:
     Raises:
         EnvironmentFailed: If it is no requirement.
     """
-    yield from _add(notebook, "uv", [package])
+    yield from _add(notebook, "uv", [_check(package)])
 
 
 def add_uv_dependencies(notebook: Notebook, packages: Sequence[str]) -> Flow[None]:
@@ -80,7 +81,7 @@ def add_conda_dependency(notebook: Notebook, package: str) -> Flow[None]:
     Raises:
         EnvironmentFailed: If it is no match spec.
     """
-    yield from _add(notebook, "conda", [package])
+    yield from _add(notebook, "conda", [_check(package)])
 
 
 def add_conda_dependencies(notebook: Notebook, packages: Sequence[str]) -> Flow[None]:
@@ -129,11 +130,12 @@ def _add(notebook: Notebook, manager: _Manager, packages: Sequence[str]) -> Flow
 
 
 def _remove(notebook: Notebook, manager: _Manager, package: str) -> Flow[bool]:
-    _check(package)
-    reply = yield from ask(document_ops.RemoveDependency(notebook_id=notebook.id, manager=manager, package=package))
+    request = document_ops.RemoveDependency(notebook_id=notebook.id, manager=manager, package=_check(package))
+    reply = yield from ask(request)
     return reply.removed
 
 
-def _check(package: object) -> None:
+def _check(package: object) -> str:
     if not isinstance(package, str):
-        raise SessionError(f"A dependency must be a str, not {type(package).__name__}")
+        raise InvalidArgument(f"package is a str; not {reprlib.repr(package)}", argument="package")
+    return package

@@ -17,7 +17,7 @@ from runtimed.client.calls.streams import Stream
 from runtimed.client.flows import Flow, OnEvent, ask, follow_events
 from runtimed.client.given import check_callable
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
-from runtimed.errors import InvalidArgument, RuntimedError
+from runtimed.errors import ExecutionNotFound, InvalidArgument
 from runtimed.execution.outputs import OutputFold, blobs_in, to_public
 from runtimed.ids import CellId, ExecutionId, cell_id_of, new_execution_id
 from runtimed.models import ExecutionEvent, ExecutionResult, Output
@@ -105,7 +105,7 @@ def submit(
         InvalidArgument: If neither a cell nor code is given.
         CellNotFound: If there is no such cell, and no code.
         InvalidCell: If it is no code cell, or the code is no valid source of a cell.
-        RuntimedError: If `execution_id` is that of an execution of another cell, or of other code.
+        InvalidArgument: If `execution_id` is that of an execution of another cell, or of other code.
         ExecutionTimeout: If the kernel takes too long to start. The execution is queued, and begins when it is there.
         KernelStartFailed: If a kernel was needed and did not start.
 
@@ -148,12 +148,12 @@ def find(notebook: Notebook, execution_id: str) -> Flow[tuple[ExecutionId, CellI
     """Return the handle of an execution that any client submitted, at any time until it is deleted.
 
     Raises:
-        RuntimedError: If this session has no such execution.
+        ExecutionNotFound: If this session has no such execution.
     """
     for found in (yield from executions.find_executions(notebook, execution_id)):
         if found.execution_id == execution_id:
             return found.execution_id, found.cell_id
-    raise RuntimedError(f"Session {notebook.id!r} has no execution {execution_id!r}", execution_id=execution_id)
+    raise ExecutionNotFound(f"Session {notebook.id!r} has no execution {execution_id!r}", execution_id=execution_id)
 
 
 def events(notebook: Notebook, execution_id: str) -> Stream:

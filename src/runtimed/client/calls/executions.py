@@ -152,7 +152,7 @@ def wait(
     Raises:
         ExecutionTimeout: If it did not end in time.
         ExecutionCancelled: If it was cancelled before it began.
-        RuntimedError: If this session has no such execution.
+        ExecutionNotFound: If this session has no such execution.
     """
     operation = execution_ops.Watch(notebook_id=notebook.id, execution_id=execution_id)
     return (yield from _execute_to_the_end(notebook, operation, timeout_secs, on_timeout))
@@ -162,7 +162,7 @@ def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
     """Remove an execution from the queue, or interrupt it if it runs. Harmless if it has ended.
 
     Raises:
-        RuntimedError: If this session has no such execution.
+        ExecutionNotFound: If this session has no such execution.
     """
     yield from ask(execution_ops.CancelExecution(notebook_id=notebook.id, execution_id=execution_id))
 
@@ -178,7 +178,7 @@ def read_outputs(notebook: Notebook, execution_id: str, after: int = 0) -> Flow[
         About 8 MiB of outputs, as the kernel sent them. A single larger one is a page of its own.
 
     Raises:
-        RuntimedError: If this session has no such execution.
+        ExecutionNotFound: If this session has no such execution.
 
     Example:
         >>> after = 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import Final
+from typing import Final, Literal
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.calls.pages import Page, Pages
@@ -18,7 +19,7 @@ LOG_PAGE: Final = 500
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["delete", "get_log", "get_session", "iter_log", "leave", "restore", "stop"]
+__all__ = ["delete", "get_log", "get_session", "iter_log", "leave", "restore", "stop", "stop_started"]
 
 
 def get_session(notebook: Notebook) -> Flow[SessionStatus]:
@@ -66,14 +67,21 @@ def stop(notebook: Notebook) -> Flow[None]:
     A session that never started stays so. A warning is logged if outputs that its kernel has left cannot be read from
     the disk now; they are read once they can be.
     """
+    with contextlib.suppress(SessionNotFound):
+        yield from stop_started(notebook)
+
+
+def stop_started(notebook: Notebook) -> Flow[None]:
+    """End a session that has started for everybody. Idempotent; see `stop`.
+
+    Raises:
+        SessionNotFound: If it never started.
+    """
     yield from _stop(session_ops.StopSession(notebook_id=notebook.id))
 
 
 def _stop(operation: session_ops.StopSession) -> Flow[None]:
-    try:
-        reply = yield from ask(operation)
-    except SessionNotFound:
-        return
+    reply = yield from ask(operation)
     if reply.waits is not None:
         logger.warning("Session %r has ended. %s", operation.notebook_id, reply.waits)
 
@@ -112,8 +120,6 @@ def restore(notebook: Notebook) -> Flow[int]:
 
 def leave(notebook: Notebook, *, failed: bool) -> Flow[None]:
     """End the session if this client started it; called at the end of a `with` block."""
-    yield from _stop(
-        session_ops.StopSession(
-            notebook_id=notebook.id, reason="error" if failed else "stopped", only_if_started_by_me=True
-        )
-    )
+    reason: Literal["error", "stopped"] = "error" if failed else "stopped"
+    with contextlib.suppress(SessionNotFound):
+        yield from _stop(session_ops.StopSession(notebook_id=notebook.id, reason=reason, only_if_started_by_me=True))

@@ -11,7 +11,7 @@ from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.reading import read_page
 from runtimed.document.cells import CellRecord
-from runtimed.errors import RuntimedError, StorageError
+from runtimed.errors import ExecutionNotFound, StorageError
 from runtimed.execution.programs import is_program
 from runtimed.ids import ExecutionId, SessionId
 from runtimed.models import Attribution, ExecutionSummary
@@ -113,13 +113,13 @@ class RoomContents:
         """Check that this session has an execution.
 
         Raises:
-            RuntimedError: If it has none with this id.
+            ExecutionNotFound: If it has none with this id.
         """
         row = self._store.execution(ExecutionId(execution_id))
         if row is None:
             days = self._keep_days
             kept = "" if days is None else f"; those that no cell shows are kept for {days:g} days"
-            raise RuntimedError(
+            raise ExecutionNotFound(
                 f"Session {self._notebook_id!r} has no execution {execution_id!r}{kept}", execution_id=execution_id
             )
 

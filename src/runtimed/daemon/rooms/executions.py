@@ -14,8 +14,8 @@ from runtimed.daemon.rooms.display_updates import DisplayUpdates
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.queued_cells import QueuedCells
-from runtimed.document.checks import check_cell_id, check_execution, check_source
-from runtimed.errors import InvalidCell, RuntimedError, StorageError
+from runtimed.document.checks import check_cell_id, check_execution, check_new_id, check_source
+from runtimed.errors import InvalidArgument, InvalidCell, StorageError
 from runtimed.execution import programs
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
@@ -112,7 +112,7 @@ class Executions:
         """Whether this execution was queued already, however it ended.
 
         Raises:
-            RuntimedError: If its id is that of an execution of another cell, or of other code. A request without code
+            InvalidArgument: If its id is that of an execution of another cell, or of other code. A request without code
                 asks for whatever code it has.
         """
         row = self._store.execution(ExecutionId(request.execution_id))
@@ -124,8 +124,9 @@ class Executions:
         elif request.source is not None and programs.join(request.source, request.program) != row.source:
             what = "with other code"
         if what is not None:
-            raise RuntimedError(
+            raise InvalidArgument(
                 f"The execution {request.execution_id!r} was queued {what}; give this one an id of its own",
+                argument="execution_id",
                 execution_id=request.execution_id,
                 cell_id=row.cell_id,
             )
@@ -153,10 +154,12 @@ class Executions:
         """
         check_cell_id(request.cell_id)
         check_execution(request.execution_id, None)
+        check_new_id(request.execution_id, "An execution id")
         if request.source is not None:
             check_source(request.source)
             record = self._document.content.cell(CellId(request.cell_id))
             if record is None:
+                check_new_id(request.cell_id, "A cell id")
                 return request.source
         record = self._document.cell(request.cell_id)
         if record.cell_type != "code":

@@ -108,7 +108,7 @@ class RoomKernel(Hosted):
         """Whether `enqueue` serves an execution, which starts no kernel and awaits no start; else `start` does.
 
         Raises:
-            RuntimedError: If its id is another execution's.
+            InvalidArgument: If its id is another execution's.
             CellNotFound, InvalidCell: If the cell cannot be executed, so that no kernel is started for it.
             StorageError: If the disk is full.
         """
@@ -401,7 +401,7 @@ class RoomKernel(Hosted):
         """Queue an execution. Idempotent by its id; see `Executions.enqueue`.
 
         Raises:
-            RuntimedError: If its id is another execution's.
+            InvalidArgument: If its id is another execution's.
             CellNotFound, InvalidCell: If the cell cannot be executed.
             NoKernel: If there is no kernel.
             StorageError: If it cannot be stored; then it is not queued.

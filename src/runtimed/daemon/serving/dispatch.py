@@ -89,9 +89,7 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: DaemonOperation) -> Answer
         case session_ops.FindSessions(prefix=prefix, status=status, kind=kind):
             return _fitting(daemon.registry.find_ids(prefix, status, kind))
         case document_ops.FindCells(notebook_id=notebook_id, prefix=prefix):
-            if daemon.registry.find(check_session_id(notebook_id)) is None:
-                return session_ops.FoundIds(ids=[])
-            room = daemon.room(notebook_id)
+            room = daemon.room(daemon.registry.get(notebook_id).session_id)
             room.check_kind("kernel")
             return _fitting(room.document.content.cell_ids(prefix))
         case execution_ops.FindExecutions(prefix=prefix):
@@ -253,7 +251,7 @@ def _make_edit(room: Room, actor: Actor, operation: document_ops.EditOperation) 
     edit: Callable[..., Delta | None] = room.document.edit
     match operation:
         case document_ops.AddCell(cell_id=cell_id, source=source, cell_type=cell_type, index=index):
-            return edit("added", actor, lambda d: editing.add_cell(d, cell_id, source, cell_type, index))
+            return edit("added", actor, lambda d: editing.create_cell(d, cell_id, source, cell_type, index))
         case document_ops.SetSource(cell_id=cell_id, source=source, base=base):
             return edit("source", actor, lambda d: editing.set_source(d, cell_id, source, base=base))
         case document_ops.AppendSource(cell_id=cell_id, text=text):
