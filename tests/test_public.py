@@ -145,6 +145,7 @@ ERRORS = {
     "EnvironmentFailed": runtimed.RuntimedError,
     "StorageError": runtimed.RuntimedError,
     "ValueRefused": runtimed.RuntimedError,
+    "NotebookFileError": runtimed.RuntimedError,
     "VariableNotFound": runtimed.RuntimedError,
     "BrowserError": runtimed.RuntimedError,
     "BrowserUnavailable": runtimed.BrowserError,

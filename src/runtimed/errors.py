@@ -27,6 +27,7 @@ __all__ = [
     "KernelStartFailed",
     "NoKernel",
     "NotConnected",
+    "NotebookFileError",
     "ProtocolError",
     "RuntimedError",
     "SessionClosed",
@@ -174,6 +175,10 @@ class InvalidAction(BrowserError, TypeError):
 
 class InvalidCookieFile(BrowserError):
     """A cookie file is invalid, and was not changed (attributes `path`, and `cookie` or `line`: the number, from 1)."""
+
+
+class NotebookFileError(RuntimedError):
+    """A notebook file cannot be read or written; neither it nor the document was changed (attribute `path`)."""
 
 
 class StorageError(RuntimedError):

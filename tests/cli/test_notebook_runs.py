@@ -117,7 +117,7 @@ def test_what_is_no_notebook_is_refused_with_a_sentence(content: str, why: str, 
     path.write_text(content)
     done = in_process("run", str(path))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"Cannot read {path}: {why}")
+    assert done.stderr.startswith(f"{path} cannot be read: {why}")
 
 
 def test_a_notebook_takes_no_arguments(tmp_path: Path, in_process: Command):

@@ -20,6 +20,7 @@ from runtimed.environments.facts import base_interpreter, gather, read_document
 from runtimed.environments.recipes import CondaRecipe, UvRecipe
 from runtimed.environments.script_block import script_blocks
 from runtimed.environments.uv_program import find_uv
+from runtimed.errors import NotebookFileError
 
 BASE = base_interpreter(sys.executable)
 
@@ -495,7 +496,7 @@ def test_a_notebook_and_a_script_say_what_they_ask_for(tmp_path):
     assert read_document(tmp_path / "not there.ipynb") == (None, ())
     assert read_document(tmp_path) == (None, ())
     for text in ("{", "[]", '{"nbformat": 4, "cells": [1]}'):
-        with pytest.raises(ValueError, match=r"broken.ipynb cannot be read: it is (no|a damaged) notebook"):
+        with pytest.raises(NotebookFileError, match=r"broken.ipynb cannot be read: it is (no|a damaged) notebook"):
             read_document(write(tmp_path / "broken.ipynb", text))
 
 

@@ -25,6 +25,7 @@ from runtimed.environments.facts import gather, read_document
 from runtimed.environments.maker import refusal, with_settings
 from runtimed.environments.prune import Keep, StoredEnvironment, list_environments, prune
 from runtimed.environments.uv_program import find_uv
+from runtimed.errors import NotebookFileError
 from runtimed.settings import read_settings
 
 __all__ = ["env_explain", "env_list", "env_prune", "env_trust"]
@@ -38,8 +39,8 @@ def env_explain(arguments: argparse.Namespace) -> int:
         return Exit.USAGE
     try:
         metadata, sources = read_document(path)
-    except ValueError as exc:
-        complain(str(exc))
+    except NotebookFileError as exc:
+        complain(exc.message)
         return Exit.USAGE
     facts = gather(
         asked="auto",

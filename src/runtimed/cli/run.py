@@ -17,7 +17,7 @@ from runtimed.cli.console import complain, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.follow import Follower, uninterrupted
 from runtimed.client import NOTEBOOK_METADATA, Execution, Session, working_folder
-from runtimed.errors import EnvironmentFailed
+from runtimed.errors import EnvironmentFailed, NotebookFileError
 from runtimed.ids import SessionId
 from runtimed.models import ExecutionResult
 from runtimed.notebook_file.reading import FileCell, NotebookFile, read_notebook
@@ -38,6 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
                 return Exit.USAGE
             return _run_notebook(arguments, notebook)
         source = _read(name)
+    except NotebookFileError as exc:
+        complain(exc.message)
+        return Exit.USAGE
     except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as exc:
         complain(f"Cannot read {name}: {getattr(exc, 'strerror', None) or exc}")
         return Exit.USAGE

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtimed.environments.conda_files import read_environment_yml
-from runtimed.errors import EnvironmentFailed
+from runtimed.errors import EnvironmentFailed, NotebookFileError
 from runtimed.notebook_file.reading import read_notebook
 
 __all__ = [
@@ -306,7 +306,7 @@ def read_document(path: Path) -> tuple[str | None, tuple[str, ...]]:
     A missing file, and one that is neither a notebook nor a Python file, declares nothing.
 
     Raises:
-        ValueError: If it is a notebook that cannot be read.
+        NotebookFileError: If it is a notebook that cannot be read.
     """
     if path.suffix not in {".ipynb", ".py"}:
         return None, ()
@@ -314,13 +314,10 @@ def read_document(path: Path) -> tuple[str | None, tuple[str, ...]]:
     if file is None:
         return None, ()
     if file.problem is not None:
-        raise ValueError(f"{path} cannot be read: {file.problem}")
+        raise NotebookFileError(f"{path} cannot be read: {file.problem}", path=str(path))
     if path.suffix == ".py":
         return None, (file.text,)
-    try:
-        notebook = read_notebook(file.text, path)
-    except ValueError as exc:
-        raise ValueError(f"{path} cannot be read: {exc}") from exc
+    notebook = read_notebook(file.text, path)
     sources = tuple(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return json.dumps(notebook.metadata), sources
 

@@ -6,23 +6,37 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-__all__ = ["FileCell", "NotebookFile", "read_notebook"]
+from runtimed.errors import NotebookFileError
+
+__all__ = ["FORMAT", "FileCell", "NotebookFile", "read_notebook"]
+
+FORMAT: Final = (4, 5)
+"""The notebook format that is written. Source: The Jupyter notebook format, 4.5, the first with cell ids."""
+
+_OUTPUT_TYPES: Final = ("stream", "display_data", "execute_result", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileCell:
-    """A cell of a notebook file, without its outputs.
+    """A cell of a notebook file.
 
     Attributes:
         id: Its id; made from its place and the file's path where the file has none (before format 4.5).
+        metadata: JSON values.
+        attachments: For a markdown or raw cell, its files by name: values by MIME type.
+        execution_count: For a code cell, its `In[n]`.
+        outputs: For a code cell, its outputs as the format has them, with multi-line texts joined.
     """
 
     id: str
     cell_type: Literal["code", "markdown", "raw"]
     source: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    attachments: Mapping[str, Any] = field(default_factory=dict)
+    execution_count: int | None = None
+    outputs: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def is_executed(self) -> bool:
@@ -42,10 +56,16 @@ class FileCell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotebookFile:
-    """What a notebook file holds, but for outputs."""
+    """What a notebook file holds.
+
+    Attributes:
+        metadata: JSON values.
+        version: The file's format, major and minor; the rest is as FORMAT has it.
+    """
 
     metadata: Mapping[str, Any]
     cells: tuple[FileCell, ...]
+    version: tuple[int, int] = FORMAT
 
     @property
     def executed(self) -> tuple[FileCell, ...]:
@@ -70,17 +90,26 @@ class NotebookFile:
 
 
 def read_notebook(text: str, path: Path) -> NotebookFile:
-    """Read the text of a notebook file; formats before 4 are converted.
+    """Read the text of a notebook file; formats before 4.5 are converted.
+
+    A newer minor version is read as far as it is known; writing it back would lose what is not.
 
     Args:
         text: What the file holds.
         path: Where the file is; ids of cells without one are made from it.
 
     Raises:
-        ValueError: If it is no notebook, or a damaged one; the sentence says why.
+        NotebookFileError: If it is no notebook, or a damaged one; the sentence says why.
 
     Source: The Jupyter notebook format, nbformat 5.11.
     """
+    try:
+        return _read(text, path)
+    except ValueError as exc:
+        raise NotebookFileError(f"{path} cannot be read: {exc}", path=str(path)) from exc
+
+
+def _read(text: str, path: Path) -> NotebookFile:
     import nbformat  # noqa: PLC0415  # takes longer than all else that the command line imports
     from nbformat import converter, reader  # noqa: PLC0415
 
@@ -92,25 +121,44 @@ def read_notebook(text: str, path: Path) -> NotebookFile:
         raise ValueError("it is no notebook")
     try:
         notebook = reader.reads(text)  # type: ignore[no-untyped-call]
+        version = int(notebook["nbformat"]), int(notebook.get("nbformat_minor", 0))
         notebook = converter.convert(notebook, nbformat.current_nbformat)  # type: ignore[no-untyped-call]
-        cells = tuple(_cell(path, number, cell) for number, cell in enumerate(notebook["cells"]))
+        # Ids that the conversion has made are others each time.
+        has_ids = version[0] == nbformat.current_nbformat
+        cells = tuple(_cell(path, number, cell, has_id=has_ids) for number, cell in enumerate(notebook["cells"]))
         metadata = dict(notebook.get("metadata") or {})
     except (nbformat.ValidationError, ValueError, LookupError, TypeError, AttributeError) as exc:
         raise ValueError(f"it is a damaged notebook: {exc}") from exc
+    for name in ("orig_nbformat", "orig_nbformat_minor"):  # notes of the conversion
+        metadata.pop(name, None)
     ids = [cell.id for cell in cells]
-    double = next((one for one in ids if ids.count(one) > 1), None)
-    if double is not None:
+    if len(set(ids)) < len(ids):
+        double = next(one for one in ids if ids.count(one) > 1)
         raise ValueError(f"two of its cells have the id {double!r}")
-    return NotebookFile(metadata=metadata, cells=cells)
+    return NotebookFile(metadata=metadata, cells=cells, version=version)
 
 
-def _cell(path: Path, number: int, cell: Any) -> FileCell:
+def _cell(path: Path, number: int, cell: Any, *, has_id: bool) -> FileCell:
     kind, source = cell["cell_type"], cell["source"]
     if kind not in ("code", "markdown", "raw"):
         raise ValueError(f"cell {number + 1} is of the type {kind!r}, which there is not")
     if not isinstance(source, str):
         raise TypeError(f"the source of cell {number + 1} is no text")
     made = f"cell-{uuid.uuid5(uuid.NAMESPACE_URL, f'{path.resolve().as_uri()}#{number}')}"
+    is_code, count = kind == "code", cell.get("execution_count")
     return FileCell(
-        id=str(cell.get("id") or made), cell_type=kind, source=source, metadata=dict(cell.get("metadata") or {})
+        id=str((has_id and cell.get("id")) or made),
+        cell_type=kind,
+        source=source,
+        metadata=dict(cell.get("metadata") or {}),
+        attachments={} if is_code else dict(cell.get("attachments") or {}),
+        execution_count=count if is_code and isinstance(count, int) and not isinstance(count, bool) else None,
+        outputs=tuple(_output(number, output) for output in cell.get("outputs") or ()) if is_code else (),
     )
+
+
+def _output(number: int, output: Any) -> dict[str, Any]:
+    kind = output["output_type"]
+    if kind not in _OUTPUT_TYPES:
+        raise ValueError(f"an output of cell {number + 1} is of the type {kind!r}, which there is not")
+    return dict(output)
