@@ -72,6 +72,7 @@ SESSION_MEMBERS = [
     "cancel",
     "stream_execute",
     "subscribe",
+    "raw_events",
     "set_metadata",
     "get_metadata",
     "set_kernelspec",
@@ -87,6 +88,7 @@ SESSION_MEMBERS = [
     "sync_environment",
     "complete",
     "inspect",
+    "ask_kernel",
     "send_comm",
     "get",
     "put",
@@ -190,7 +192,7 @@ def test_both_faces_have_every_member_with_the_same_parameters_and_docs(name):
         return
     first, second = inspect.signature(sync), inspect.signature(coroutine)
     assert list(first.parameters.values()) == list(second.parameters.values())
-    if name not in ("iter_cells", "stream_execute", "subscribe"):
+    if name not in ("iter_cells", "stream_execute", "subscribe", "raw_events"):
         assert inspect.iscoroutinefunction(coroutine)
         assert first.return_annotation == second.return_annotation.replace("AsyncExecution", "Execution")
 

@@ -105,6 +105,9 @@ def row(sequence: int, **changes: Any) -> ExecutionRow:
         "ended_at": None,
         "execution_count": None,
         "stdin": False,
+        "silent": False,
+        "store_history": True,
+        "stop_on_error": True,
         "user_expressions": "{}",
         "sequence": sequence,
     }
@@ -125,6 +128,15 @@ def test_an_execution_goes_through_its_life(path: Path) -> None:
         done = row(1, status="ok", started_at=6.5, ended_at=7.0, execution_count=3)
         assert store.execution("e1") == done
         assert store.unfinished_executions() == [row(2, stdin=True)]
+
+
+@pytest.mark.parametrize(
+    "option", [{"stdin": True}, {"silent": True}, {"store_history": False}, {"stop_on_error": False}]
+)
+def test_options_are_kept_with_their_execution(path: Path, option: dict[str, Any]) -> None:
+    with SessionStore(path) as store:
+        store.add_execution("e1", "c", "ann", "1", queued_at=5.0, **option)
+        assert store.execution("e1") == row(1, source="1", **option)
 
 
 def test_expressions_are_kept_with_their_execution_and_guarded_by_its_checksum(path: Path) -> None:

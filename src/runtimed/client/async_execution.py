@@ -42,7 +42,7 @@ class AsyncExecution:
     def __repr__(self) -> str:
         return f"AsyncExecution(id={printable(self.id)}, cell={printable(self.cell_id)})"
 
-    def events(self) -> EventStream:
+    def events(self) -> EventStream[ExecutionEvent]:
         """See `calls.execution.events`."""
         return self._session._stream(calls.execution.events(self._session._notebook, self.id))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Generator, Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from runtimed.client import calls
 from runtimed.client.aio import AsyncConnection, AsyncEvents
@@ -15,13 +15,13 @@ from runtimed.client.flows import Flow
 from runtimed.client.handle import Handle
 from runtimed.errors import ConnectionLost, RuntimedError
 from runtimed.execution.outputs import blobs_in
-from runtimed.models import ExecutionEvent
 from runtimed.protocol.events import Event
 from runtimed.texts import printable
 
 __all__ = ["AsyncHandle", "EventStream"]
 
 T = TypeVar("T")
+EventT = TypeVar("EventT")
 
 
 class AsyncHandle(Handle):
@@ -46,7 +46,7 @@ class AsyncHandle(Handle):
         """Use a short connection, so that it works after the end, too."""
         return await apart(self._identity, flow, start_daemon=start_daemon)
 
-    def _stream(self, plan: calls.Stream) -> EventStream:
+    def _stream(self, plan: calls.Stream[EventT]) -> EventStream[EventT]:
         stream = EventStream(self, plan)
         self._streams[id(stream)] = stream
         self._check_connected()  # another thread may have closed the handle before it knew this stream
@@ -55,14 +55,14 @@ class AsyncHandle(Handle):
         return stream
 
 
-class EventStream(AsyncIterator[ExecutionEvent]):
+class EventStream(AsyncIterator[EventT], Generic[EventT]):
     """The events of a session or of one execution, on a connection of their own, for one task of one event loop.
 
     Iterate with `async for`; leaving the loop closes it. Awaiting it (`events = await session.subscribe()`) ensures
     that it has begun. `aclose` ends it early. Closing the session's handle ends it with NotConnected.
     """
 
-    def __init__(self, session: AsyncHandle, plan: calls.Stream) -> None:
+    def __init__(self, session: AsyncHandle, plan: calls.Stream[EventT]) -> None:
         self._session = session
         self._plan = plan
         self._connection = AsyncConnection(session._identity, session._join)
@@ -77,16 +77,16 @@ class EventStream(AsyncIterator[ExecutionEvent]):
     def __del__(self) -> None:
         self._close()
 
-    def __await__(self) -> Generator[Any, None, EventStream]:
+    def __await__(self) -> Generator[Any, None, EventStream[EventT]]:
         return self._begun().__await__()
 
-    async def __anext__(self) -> ExecutionEvent:
+    async def __anext__(self) -> EventT:
         with self._taken():
             try:
                 while not self._is_over:
-                    public = await self._step()
-                    if public is not None:
-                        return public
+                    event = await self._step()
+                    if event is not None:
+                        return event
             except asyncio.CancelledError:
                 raise  # nothing is lost: it continues where it was
             except BaseException as exc:
@@ -103,7 +103,7 @@ class EventStream(AsyncIterator[ExecutionEvent]):
         """End the stream; the execution goes on. Idempotent."""
         self._close()
 
-    async def __aenter__(self) -> EventStream:
+    async def __aenter__(self) -> EventStream[EventT]:
         return await self._begun()
 
     async def __aexit__(self, *exc: object) -> None:
@@ -159,7 +159,7 @@ class EventStream(AsyncIterator[ExecutionEvent]):
         finally:
             self._is_taken = False
 
-    async def _begun(self) -> EventStream:
+    async def _begun(self) -> EventStream[EventT]:
         with self._taken():
             await self._begin()
         return self
@@ -187,8 +187,8 @@ class EventStream(AsyncIterator[ExecutionEvent]):
             self._events = self._connection.stream(plan.begin(after))
         return self._events
 
-    async def _step(self) -> ExecutionEvent | None:
-        """Take one event, and return its public form."""
+    async def _step(self) -> EventT | None:
+        """Take one event, and return it as the consumer gets it."""
         plan, session = self._plan, self._session
         events = await self._begin()
         if self._next is None:
@@ -202,4 +202,4 @@ class EventStream(AsyncIterator[ExecutionEvent]):
         self._next = None
         if plan.is_last(event):
             self._close()
-        return plan.public(event, blobs)
+        return plan.shown(event, blobs)

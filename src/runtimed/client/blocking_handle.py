@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from runtimed.client import calls
 from runtimed.client.apart import apart
@@ -15,12 +15,12 @@ from runtimed.client.flows import Flow
 from runtimed.client.handle import Handle
 from runtimed.errors import RuntimedError
 from runtimed.execution.outputs import blobs_in
-from runtimed.models import ExecutionEvent
 from runtimed.texts import printable
 
 __all__ = ["BlockingHandle", "EventIterator"]
 
 T = TypeVar("T")
+EventT = TypeVar("EventT")
 
 
 class BlockingHandle(Handle):
@@ -53,7 +53,7 @@ class BlockingHandle(Handle):
         """Use a short connection, so that it works while another call waits, and after the end."""
         return apart(self._identity, flow, start_daemon=start_daemon)
 
-    def _stream(self, plan: calls.Stream) -> EventIterator:
+    def _stream(self, plan: calls.Stream[EventT]) -> EventIterator[EventT]:
         self._perform(plan.prepare())
         connection = Connection(self._identity, self._join)
         connection.open()
@@ -63,7 +63,7 @@ class BlockingHandle(Handle):
         return stream
 
 
-class EventIterator(Iterator[ExecutionEvent]):
+class EventIterator(Iterator[EventT], Generic[EventT]):
     """The events of a session or of one execution, on a connection of their own, for one thread at a time.
 
     A slow consumer delays nothing else. `close` ends the iterator early, from any thread; so does dropping it, as
@@ -71,7 +71,7 @@ class EventIterator(Iterator[ExecutionEvent]):
     its own.
     """
 
-    def __init__(self, session: BlockingHandle, connection: Connection, plan: calls.Stream) -> None:
+    def __init__(self, session: BlockingHandle, connection: Connection, plan: calls.Stream[EventT]) -> None:
         self._session = session
         self._connection = connection
         self._plan = plan
@@ -83,14 +83,14 @@ class EventIterator(Iterator[ExecutionEvent]):
     def __del__(self) -> None:
         self.close()
 
-    def __next__(self) -> ExecutionEvent:
+    def __next__(self) -> EventT:
         if not self._turn.acquire(blocking=False):
             raise RuntimedError("Another thread waits for the next of these events; give each thread an iterator")
         try:
             while not self._is_over:
-                public = self._step()
-                if public is not None:
-                    return public
+                event = self._step()
+                if event is not None:
+                    return event
         except BaseException as exc:
             was_over = self._is_over
             self.close()
@@ -103,7 +103,7 @@ class EventIterator(Iterator[ExecutionEvent]):
             self._turn.release()
         raise StopIteration
 
-    def _step(self) -> ExecutionEvent | None:
+    def _step(self) -> EventT | None:
         if self._is_left:
             raise self._session._not_connected()
         with self._plan.translated_errors():
@@ -111,7 +111,7 @@ class EventIterator(Iterator[ExecutionEvent]):
         blobs = self._session._perform(calls.fetch_blobs(self._session._notebook, blobs_in(event)))
         if self._plan.is_last(event):
             self.close()
-        return self._plan.public(event, blobs)
+        return self._plan.shown(event, blobs)
 
     def close(self) -> None:
         """End the stream; the execution goes on. Idempotent."""
@@ -126,7 +126,7 @@ class EventIterator(Iterator[ExecutionEvent]):
             self._is_left = True
             self._connection.close()
 
-    def __enter__(self) -> EventIterator:
+    def __enter__(self) -> EventIterator[EventT]:
         return self
 
     def __exit__(self, *exc: object) -> None:

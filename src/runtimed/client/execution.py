@@ -44,7 +44,7 @@ class Execution:
     def __repr__(self) -> str:
         return f"Execution(id={printable(self.id)}, cell={printable(self.cell_id)})"
 
-    def events(self) -> EventIterator:
+    def events(self) -> EventIterator[ExecutionEvent]:
         """See `calls.execution.events`."""
         return self._session._stream(calls.execution.events(self._session._notebook, self.id))
 

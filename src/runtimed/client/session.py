@@ -22,6 +22,7 @@ from runtimed.models import (
     CellType,
     CommType,
     EventType,
+    ExecutionEvent,
     ExecutionResult,
     Output,
     OutputPage,
@@ -30,7 +31,9 @@ from runtimed.models import (
     SyncEnvironmentResult,
 )
 from runtimed.progress import Progress
+from runtimed.protocol.events import Event
 from runtimed.protocol.execution_operations import Program
+from runtimed.protocol.kernel_operations import FrontendQuestion
 
 __all__ = ["Session"]
 
@@ -177,6 +180,10 @@ class Session(BlockingHandle):
         """See `calls.inspect`."""
         return self._perform(calls.inspect(self._notebook, code, cursor_pos, detail_level))
 
+    def ask_kernel(self, msg_type: FrontendQuestion, content: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """See `calls.ask_kernel`."""
+        return self._perform(calls.ask_kernel(self._notebook, msg_type, content))
+
     def send_comm(
         self,
         msg_type: CommType,
@@ -313,6 +320,9 @@ class Session(BlockingHandle):
         unless_queued: bool = False,
         program: Program | None = None,
         user_expressions: Mapping[str, str] | None = None,
+        silent: bool = False,
+        store_history: bool = True,
+        stop_on_error: bool = True,
         kernel_type: str = "python",
         env_source: str = "auto",
         notebook_path: str | Path | None = None,
@@ -330,6 +340,9 @@ class Session(BlockingHandle):
             unless_queued=unless_queued,
             program=program,
             user_expressions=user_expressions,
+            silent=silent,
+            store_history=store_history,
+            stop_on_error=stop_on_error,
             kernel_type=kernel_type,
             env_source=env_source,
             notebook_path=notebook_path,
@@ -361,15 +374,21 @@ class Session(BlockingHandle):
         self._check_connected()
         self._apart(calls.cancel(self._notebook, execution_id))
 
-    def stream_execute(self, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT) -> EventIterator:
+    def stream_execute(
+        self, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT
+    ) -> EventIterator[ExecutionEvent]:
         """See `calls.stream_execute`."""
         return self._stream(calls.stream_execute(self._notebook, cell_id, timeout_secs))
 
     def subscribe(
         self, cell_ids: Sequence[str] | None = None, event_types: Sequence[EventType] | None = None
-    ) -> EventIterator:
+    ) -> EventIterator[ExecutionEvent]:
         """See `calls.subscribe`."""
         return self._stream(calls.subscribe(self._notebook, cell_ids, event_types))
+
+    def raw_events(self) -> EventIterator[Event]:
+        """See `calls.raw_events`."""
+        return self._stream(calls.raw_events(self._notebook))
 
     # --- metadata ---
 

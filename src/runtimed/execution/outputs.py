@@ -36,7 +36,7 @@ from runtimed.protocol.events import (
     Stream,
 )
 
-__all__ = ["BlobValues", "Outcome", "OutputFold", "blobs_in", "plain_outputs", "to_public"]
+__all__ = ["BlobValues", "Outcome", "OutputFold", "blobs_in", "plain_outputs", "to_public", "with_values"]
 
 Outcome = Literal["ok", "error", "cancelled", "died"]
 
@@ -295,6 +295,35 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
         status=status,
         author=author,
     )
+
+
+def with_values(event: Event, blob_values: BlobValues) -> Event:
+    """Return an event with the contents of its large values in their places: text, or bytes.
+
+    Args:
+        event: The event.
+        blob_values: Contents of `blobs_in(event)`. A display with a lost content becomes an error.
+    """
+    if not isinstance(event, Display):
+        return event
+    data = dict(event.data)
+    for mime, raw in event.data.items():
+        blob = _value(mime, raw)
+        if isinstance(blob, Blob) and blob.sha256 in blob_values:
+            content = blob_values[blob.sha256]
+            if isinstance(content, StorageError):
+                return Failed(
+                    at=event.at,
+                    execution_id=event.execution_id,
+                    cell_id=event.cell_id,
+                    ename="StorageError",
+                    evalue=content.message,
+                    traceback=(f"StorageError: {content.message}",),
+                )
+            if blob.text and isinstance(content, bytes):
+                content = content.decode("utf-8", "surrogatepass")
+            data[mime] = content
+    return msgspec.structs.replace(event, data=data)
 
 
 def plain_outputs(events: Iterable[Event], blob_values: BlobValues) -> tuple[Output, ...]:

@@ -16,12 +16,12 @@ _SMALL: Final = 2**12
 
 
 def bounded(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of complete_reply or inspect_reply, with as many matches and as much text as fit.
+    """Return the content of a reply, with as many matches, comms, latest entries of a history, and text as fit.
 
     Raises:
         ProtocolError: If it contains what cannot be encoded.
 
-    Source: Jupyter messaging 5.4, "Completion" and "Introspection".
+    Source: Jupyter messaging 5.4, "Completion", "Introspection", "History" and "Comm info".
     """
     if len(pack(content)) <= MAX_ANSWER:
         return content
@@ -29,6 +29,10 @@ def bounded(content: dict[str, Any]) -> dict[str, Any]:
     for name, value in content.items():
         if name == "matches" and isinstance(value, list):
             kept[name] = _first(value)
+        elif name == "history" and isinstance(value, list):
+            kept[name] = _first(value[::-1])[::-1]
+        elif name == "comms" and isinstance(value, dict):
+            kept[name] = dict(_first(list(value.items())))
         elif name == "data" and isinstance(value, dict):
             kept[name] = {mime: _beginning(text) for mime, text in list(value.items())[:8] if isinstance(text, str)}
         elif name != "metadata" and len(pack(value)) <= _SMALL:

@@ -202,7 +202,7 @@ class Conversation:
             {
                 "code": request.code,
                 "silent": request.silent,
-                "store_history": not request.silent,
+                "store_history": request.store_history and not request.silent,
                 "user_expressions": request.user_expressions,
                 "allow_stdin": request.stdin,
                 "stop_on_error": False,
@@ -269,11 +269,15 @@ class Conversation:
     async def ask(self, msg_type: str, content: dict[str, Any]) -> dict[str, Any]:
         """Ask the kernel a question beside the executions; see `Questions.ask`.
 
+        Its info, which it told at its start, is known: that needs no kernel that has time to answer.
+
         Raises:
             NoKernel: If the kernel is not ready.
         """
         if self._questions is None:
             raise NoKernel("The kernel cannot answer yet: it is starting; ask again when it is ready")
+        if msg_type == "kernel_info_request" and self._info is not None:
+            return self._info
         return await self._questions.ask(msg_type, content)
 
     # --- messages of the kernel ---

@@ -96,6 +96,10 @@ class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
         stdin: Whether the client answers requests for input.
         program: If given, a Python kernel runs the source as a program; the notebook contains the source alone.
         user_expressions: Expressions by name that the kernel evaluates after the code; `Finished` has their values.
+        silent: Whether the kernel neither counts it nor shows its result.
+        store_history: Whether the kernel counts it. An execution that is silent or not counted is none of the document:
+            no cell is added, or gets its source.
+        stop_on_error: Whether its failure cancels what the same client has queued behind it.
         unless_queued: Queue nothing, and reply at once, if the cell's latest execution has the same code and has not
             ended.
     """
@@ -113,6 +117,9 @@ class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
     stdin: bool = False
     program: Program | None = None
     user_expressions: Expressions = msgspec.field(default_factory=dict)
+    silent: bool = False
+    store_history: bool = True
+    stop_on_error: bool = True
     unless_queued: bool = False
 
 

@@ -10,6 +10,7 @@ from runtimed.protocol.bounds import Environment, Expressions, Minutes, Number
 from runtimed.protocol.browser_operations import BrowserOperation
 from runtimed.protocol.comms import CommBody
 from runtimed.protocol.inherited import Inherited
+from runtimed.protocol.kernel_operations import FrontendQuestion
 from runtimed.protocol.operation import Operation, ReplyBody, ReplyT_co, reply_type
 from runtimed.protocol.replies import Done, GetBlobReply, GetResultValueReply, GetVariableReply, KernelAnswer
 from runtimed.structs import prepare
@@ -81,6 +82,7 @@ class Execute(Operation[Done], frozen=True, tag="execute"):
     """Execute code. The reply comes once the host has accepted it; a known id is not executed again.
 
     Attributes:
+        silent: See `Enqueue`, as for `store_history`.
         user_expressions: Expressions by name that the kernel evaluates after the code; see `Finished`.
     """
 
@@ -91,6 +93,7 @@ class Execute(Operation[Done], frozen=True, tag="execute"):
     code: str
     stdin: bool = False
     silent: bool = False
+    store_history: bool = True
     user_expressions: Expressions = msgspec.field(default_factory=dict)
 
 
@@ -203,7 +206,7 @@ class HostBrowserUsed(Operation[Done], frozen=True, tag="host_browser_used"):
     """Count as use of the browser, without an operation on it: a client joined the session."""
 
 
-Question = Literal["complete_request", "inspect_request", "is_complete_request", "history_request", "comm_info_request"]
+Question = Literal["complete_request", "inspect_request"] | FrontendQuestion
 """Requests to a kernel that execute nothing, by their Jupyter message type."""
 
 

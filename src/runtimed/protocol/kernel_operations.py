@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -14,8 +14,10 @@ from runtimed.protocol.operation import InRoom, Operation, ReplyBody, Streamed
 from runtimed.protocol.replies import Done, GetResultValueReply, GetVariableReply, KernelAnswer
 
 __all__ = [
+    "AskKernel",
     "Complete",
     "DescribeProcess",
+    "FrontendQuestion",
     "GetResultValue",
     "GetVariable",
     "Inspect",
@@ -168,6 +170,25 @@ class Inspect(InRoom[KernelAnswer], frozen=True, tag="inspect"):
     detail_level: Number = 0
 
 
+FrontendQuestion = Literal["is_complete_request", "history_request", "comm_info_request", "kernel_info_request"]
+"""Requests of a frontend that execute nothing, by their Jupyter message type, beside `Complete` and `Inspect`."""
+
+
+class AskKernel(InRoom[KernelAnswer], frozen=True, tag="ask_kernel"):
+    """Send the kernel a frontend's request that executes nothing.
+
+    Attributes:
+        content: The message's content.
+
+    Source: Jupyter messaging 5.5, "Messages on the shell (ROUTER/DEALER) channel".
+    """
+
+    is_free_form = True
+
+    msg_type: FrontendQuestion
+    content: dict[str, Any]
+
+
 class SendComm(InRoom[Done], frozen=True, tag="send_comm"):
     """Send the kernel a comm message. Raises NoKernel.
 
@@ -208,6 +229,7 @@ KernelRoomOperation = (
     | Interrupt
     | Complete
     | Inspect
+    | AskKernel
     | SendComm
     | GetVariable
     | PutVariable

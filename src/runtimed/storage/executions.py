@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntFlag
 from typing import Any, Final, Literal, TypedDict
 
 from runtimed.errors import StorageError
@@ -46,6 +47,15 @@ UPGRADE: Final = ("ALTER TABLE executions ADD COLUMN user_expressions TEXT NOT N
 """Upgrades schema version 1 to version 2."""
 
 
+class _Option(IntFlag):
+    """The options of an execution, in the column `stdin`, which had the first alone."""
+
+    STDIN = 1
+    SILENT = 2
+    UNCOUNTED = 4
+    GOES_ON = 8
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionRow:
     """One execution.
@@ -54,6 +64,7 @@ class ExecutionRow:
         author: Id of the client that requested it.
         queued_at: Unix time in seconds, like the other times.
         stdin: Whether the author answers requests for input.
+        silent: See `Enqueue`, as for `store_history` and `stop_on_error`.
         user_expressions: Expressions that the kernel evaluates after the source: a JSON object by name.
         sequence: Number of the execution in the session, strictly increasing in the order of the queue.
     """
@@ -68,8 +79,16 @@ class ExecutionRow:
     ended_at: float | None
     execution_count: int | None
     stdin: bool
+    silent: bool
+    store_history: bool
+    stop_on_error: bool
     user_expressions: str
     sequence: int
+
+    @property
+    def has_cell(self) -> bool:
+        """Whether it belongs to a cell of the document."""
+        return self.store_history and not self.silent
 
 
 class ExecutionUpdate(TypedDict, total=False):
@@ -117,11 +136,20 @@ class ExecutionTable:
         *,
         queued_at: float,
         stdin: bool,
+        silent: bool,
+        store_history: bool,
+        stop_on_error: bool,
         user_expressions: str,
         status: ExecutionStatus,
     ) -> bool:
         """See `SessionStore.add_execution`."""
-        fixed = (execution_id, cell_id, author, source, float(queued_at), int(stdin))
+        options = (
+            _Option.STDIN * stdin
+            | _Option.SILENT * silent
+            | _Option.UNCOUNTED * (not store_history)
+            | _Option.GOES_ON * (not stop_on_error)
+        )
+        fixed = (execution_id, cell_id, author, source, float(queued_at), int(options))
         cursor = self._db.execute(
             """INSERT INTO executions(
                 execution_id, cell_id, author, source, status, queued_at, stdin, checksum, user_expressions)
@@ -256,8 +284,9 @@ class ExecutionTable:
         return None if row is None else self._row(row)
 
     def _row(self, row: Any) -> ExecutionRow:
-        sequence, execution_id, cell_id, author, source, status, queued, started, ended, count, stdin, check, more = row
-        if check != _row_checksum((execution_id, cell_id, author, source, queued, stdin), more):
+        number, execution_id, cell_id, author, source, status, queued, started, ended, count, options, *guard = row
+        check, more = guard
+        if check != _row_checksum((execution_id, cell_id, author, source, queued, options), more):
             raise damaged_row(self._db.path, f"execution {execution_id}", execution_id=execution_id)
         return ExecutionRow(
             execution_id=ExecutionId(execution_id),
@@ -269,9 +298,12 @@ class ExecutionTable:
             started_at=started,
             ended_at=ended,
             execution_count=count,
-            stdin=bool(stdin),
+            stdin=bool(options & _Option.STDIN),
+            silent=bool(options & _Option.SILENT),
+            store_history=not options & _Option.UNCOUNTED,
+            stop_on_error=not options & _Option.GOES_ON,
             user_expressions=more,
-            sequence=sequence,
+            sequence=number,
         )
 
 

@@ -199,6 +199,9 @@ class SessionStore:
         *,
         queued_at: float,
         stdin: bool = False,
+        silent: bool = False,
+        store_history: bool = True,
+        stop_on_error: bool = True,
         user_expressions: str = "{}",
         status: ExecutionStatus = "queued",
     ) -> bool:
@@ -210,6 +213,9 @@ class SessionStore:
             source,
             queued_at=queued_at,
             stdin=stdin,
+            silent=silent,
+            store_history=store_history,
+            stop_on_error=stop_on_error,
             user_expressions=user_expressions,
             status=status,
         )

@@ -64,6 +64,7 @@ from runtimed.client.calls.executions import (
     wait,
 )
 from runtimed.client.calls.kernel import (
+    ask_kernel,
     complete,
     inspect,
     interrupt,
@@ -78,7 +79,7 @@ from runtimed.client.calls.metadata import NOTEBOOK_METADATA, get_kernelspec, ge
 from runtimed.client.calls.notebook import Notebook, notebook
 from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.calls.sessions import delete, get_log, get_session, iter_log, leave, restore, stop, stop_started
-from runtimed.client.calls.streams import Stream, stream_execute, subscribe
+from runtimed.client.calls.streams import Stream, raw_events, stream_execute, subscribe
 from runtimed.client.calls.variables import get, put
 
 __all__ = [
@@ -96,6 +97,7 @@ __all__ = [
     "add_uv_dependencies",
     "add_uv_dependency",
     "append_source",
+    "ask_kernel",
     "browser",
     "cancel",
     "clear_outputs",
@@ -142,6 +144,7 @@ __all__ = [
     "notebook",
     "put",
     "queue_cell",
+    "raw_events",
     "read_outputs",
     "remove_conda_dependency",
     "remove_uv_dependency",

@@ -74,6 +74,9 @@ def submit(
     unless_queued: bool = False,
     program: execution_ops.Program | None = None,
     user_expressions: Mapping[str, str] | None = None,
+    silent: bool = False,
+    store_history: bool = True,
+    stop_on_error: bool = True,
     kernel_type: str = "python",
     env_source: str = "auto",
     notebook_path: str | Path | None = None,
@@ -95,6 +98,10 @@ def submit(
         program: How a Python kernel runs the code as a program; None runs it as a cell.
         user_expressions: Expressions by name that the kernel evaluates after the code, if that succeeds; for
             frontends. The raw event `Finished` has their values; see `Execution.follow`.
+        silent: Whether the kernel neither counts the execution nor shows its result.
+        store_history: Whether the kernel counts it. One that is silent or not counted belongs to no cell of the
+            document: the code is neither added nor set.
+        stop_on_error: Whether its failure cancels what this client has queued behind it.
         kernel_type: The language, if a kernel is started; see `start_kernel`.
         env_source: Its environment; see `start_kernel`.
         notebook_path: Where it works; see `start_kernel`.
@@ -131,6 +138,9 @@ def submit(
         stdin=stdin,
         program=program,
         user_expressions=dict(user_expressions or {}),
+        silent=silent,
+        store_history=store_history,
+        stop_on_error=stop_on_error,
         unless_queued=unless_queued,
         kernel=kernel_choice(kernel_type, env_source, notebook_path),
     )
@@ -156,13 +166,13 @@ def find(notebook: Notebook, execution_id: str) -> Flow[tuple[ExecutionId, CellI
     raise ExecutionNotFound(f"Session {notebook.id!r} has no execution {execution_id!r}", execution_id=execution_id)
 
 
-def events(notebook: Notebook, execution_id: str) -> Stream:
+def events(notebook: Notebook, execution_id: str) -> Stream[ExecutionEvent]:
     """Iterate over the events of this execution, the past ones first, until it ends.
 
     First `execution_started`, then `output`s and, when its code asks for a line of input, `input_requested`; last
     exactly one `done` or `error`. All outputs come, however many there are, each in the pieces in which it arrived.
     """
-    return Stream(notebook, execution_id=execution_id)
+    return Stream(notebook, to_public, execution_id=execution_id)
 
 
 def answer(notebook: Notebook, execution_id: str, text: str | None) -> Flow[None]:

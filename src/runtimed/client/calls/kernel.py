@@ -21,6 +21,7 @@ from runtimed.protocol.comms import CommBody
 from runtimed.protocol.events import EnvProgress, Event
 
 __all__ = [
+    "ask_kernel",
     "complete",
     "inspect",
     "interrupt",
@@ -217,6 +218,31 @@ def inspect(
     position = _position(code, cursor_pos)
     request = kernel_ops.Inspect(notebook_id=notebook.id, code=code, cursor_pos=position, detail_level=detail_level)
     return (yield from ask(request)).content
+
+
+def ask_kernel(
+    notebook: Notebook, msg_type: kernel_ops.FrontendQuestion, content: Mapping[str, Any] | None = None
+) -> Flow[dict[str, Any]]:
+    """Send the kernel a request that executes nothing, and return the content of its reply; for frontends.
+
+    Python kernels answer while a cell runs, and each kernel does so with its info.
+
+    Args:
+        msg_type: `is_complete_request`, `history_request`, `comm_info_request` or `kernel_info_request`.
+        content: The content of the request: JSON values.
+
+    Returns:
+        The content of the reply. Of one larger than 1 MiB, the latest entries of the history, or the first comms.
+
+    Raises:
+        InvalidArgument: If there is no such request, or something is no JSON value.
+        NoKernel: If no kernel runs.
+        RuntimedError: If it does not answer within 10 seconds.
+
+    Source: Jupyter messaging 5.5, "Messages on the shell (ROUTER/DEALER) channel".
+    """
+    asked = kernel_ops.AskKernel(notebook_id=notebook.id, msg_type=msg_type, content=dict(content or {}))
+    return (yield from ask(asked)).content
 
 
 def send_comm(

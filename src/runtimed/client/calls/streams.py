@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import reprlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import Generic, TypeVar, get_args
 
 import msgspec
 
@@ -16,16 +16,21 @@ from runtimed.client.flows import Flow, Follow
 from runtimed.client.given import check_text_list
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.errors import InvalidArgument
-from runtimed.execution.outputs import BlobValues, to_public
+from runtimed.execution.outputs import BlobValues, to_public, with_values
 from runtimed.models import EventType, ExecutionEvent
 from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol.events import CellChanged, Event, Finished
 from runtimed.transport.blocking import WaitTimeout
 
-__all__ = ["Stream", "stream_execute", "subscribe"]
+__all__ = ["Stream", "raw_events", "stream_execute", "subscribe"]
+
+EventT = TypeVar("EventT")
+
+Show = Callable[[Event, BlobValues], EventT | None]
+"""Returns an event, with its large values, as the consumer gets it; None for one that it does not get."""
 
 
-class Stream:
+class Stream(Generic[EventT]):
     """A recipe for an iterator of events, for both faces.
 
     `prepare` runs on the handle's own connection; `begin` returns the step to follow on a separate connection.
@@ -34,24 +39,27 @@ class Stream:
     def __init__(
         self,
         notebook: Notebook,
+        show: Show[EventT],
         *,
         enqueue: execution_ops.Enqueue | None = None,
         execution_id: str | None = None,
         timeout_secs: float | None = None,
         cell_ids: Sequence[str] | None = None,
-        event_types: Collection[EventType] | None = None,
+        comms: bool = False,
     ) -> None:
         """Describe a stream.
 
         Args:
             notebook: The notebook.
+            show: Makes the consumer's form of an event.
             enqueue: What to queue first.
             execution_id: The execution whose events come, from its first one on; None for all events.
             timeout_secs: Seconds to wait for its end.
             cell_ids: Only the events of these cells, and those of the kernel.
-            event_types: Only events of these types.
+            comms: Whether messages of comms come, too.
         """
         self._notebook = notebook
+        self._show = show
         self._enqueue = enqueue
         self._execution_id = execution_id if enqueue is None else enqueue.execution_id
         self._timeout_secs = timeout_secs
@@ -62,10 +70,9 @@ class Stream:
             operation = execution_ops.Subscribe(
                 notebook_id=notebook.id,
                 cell_ids=None if cell_ids is None else list(cell_ids),
-                comms=event_types is not None and "comm" in event_types,
+                comms=comms,
             )
         self._follow = Follow(operation, lambda _event: None, timeout_secs)
-        self._event_types = None if event_types is None else frozenset(event_types)
 
     @property
     def counts_from_now(self) -> bool:
@@ -87,14 +94,11 @@ class Stream:
             return self._follow
         return replace(self._follow, operation=msgspec.structs.replace(self._follow.operation, after=after))
 
-    def public(self, event: Event, blob_values: BlobValues) -> ExecutionEvent | None:
+    def shown(self, event: Event, blob_values: BlobValues) -> EventT | None:
         """Return the event for the consumer; None for one that it does not get."""
         if isinstance(event, CellChanged) and event.change == "deleted" and event.cell_id is not None:
             self._notebook.seen.pop(event.cell_id, None)
-        public = to_public(event, blob_values)
-        if public is None or (self._event_types is not None and public.event_type not in self._event_types):
-            return None
-        return public
+        return self._show(event, blob_values)
 
     def is_last(self, event: Event) -> bool:
         """Whether the iterator ends here."""
@@ -109,7 +113,9 @@ class Stream:
             raise timed_out(self._execution_id, self._timeout_secs) from None
 
 
-def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT) -> Stream:
+def stream_execute(
+    notebook: Notebook, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT
+) -> Stream[ExecutionEvent]:
     """Execute a cell and iterate over its events as they come; start a kernel if none runs.
 
     First `execution_started`, then `output`s, and last exactly one `done` or `error`. A stream's output has the piece
@@ -125,12 +131,12 @@ def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None 
         ExecutionTimeout: While iterating, if it does not end in time. The execution goes on.
     """
     timeout = check_duration("timeout_secs", timeout_secs)
-    return Stream(notebook, enqueue=queued(notebook, cell_id), timeout_secs=timeout)
+    return Stream(notebook, to_public, enqueue=queued(notebook, cell_id), timeout_secs=timeout)
 
 
 def subscribe(
     notebook: Notebook, cell_ids: Sequence[str] | None = None, event_types: Sequence[EventType] | None = None
-) -> Stream:
+) -> Stream[ExecutionEvent]:
     """Iterate over the events of all clients' work in this session, until the iterator is closed.
 
     Events count from this call on, whenever the first of them is taken.
@@ -160,4 +166,19 @@ def subscribe(
             )
     if "comm" in wanted:
         wanted.add("comms_missed")
-    return Stream(notebook, cell_ids=cell_ids, event_types=wanted)
+
+    def show(event: Event, values: BlobValues) -> ExecutionEvent | None:
+        public = to_public(event, values)
+        return public if public is not None and public.event_type in wanted else None
+
+    return Stream(notebook, show, cell_ids=cell_ids, comms="comm" in wanted)
+
+
+def raw_events(notebook: Notebook) -> Stream[Event]:
+    """Iterate over the raw events of all clients' work in this session, until the iterator is closed; for frontends.
+
+    Events (`runtimed.protocol.events`) count from this call on, and are complete: a display can be told from its update
+    and from its end, and large values are in their places. An update comes once for each execution that shows the
+    display. Messages of comms come as with `subscribe`.
+    """
+    return Stream(notebook, with_values, comms=True)

@@ -100,13 +100,17 @@ class Executions:
                 source=programs.join(source, request.program),
                 queued_at=now,
                 stdin=request.stdin,
+                silent=request.silent,
+                store_history=request.store_history,
+                stop_on_error=request.stop_on_error,
                 user_expressions=json.dumps(request.user_expressions),
             )
             self._note("execution_queued", actor, execution_id, CellId(request.cell_id))
             self._log.append(Queued(at=now, execution_id=execution_id, cell_id=request.cell_id, author=client_id))
         # The kernel works while the cell is written.
         self._follow(self._queue.add(Ticket(execution_id, client_id)))
-        self._cells.add(request, actor)
+        if request.store_history and not request.silent:
+            self._cells.add(request, actor)
 
     def is_known(self, request: Enqueue) -> bool:
         """Whether this execution was queued already, however it ended.
@@ -329,7 +333,9 @@ class Executions:
                 # While it ran, its cell may have got another execution, or been deleted.
                 self._document.reshown.add(CellId(event.cell_id or ""))
                 self._store.update_execution(ExecutionId(execution_id), status=event.status, ended_at=event.at)
-                self._follow(self._queue.finished(ExecutionId(execution_id), success=event.status == "ok"))
+                row = self._store.execution(ExecutionId(execution_id))
+                goes_on = event.status == "ok" or (row is not None and not row.stop_on_error)
+                self._follow(self._queue.finished(ExecutionId(execution_id), success=goes_on))
             case Display(display_id=str() as display_id):
                 self._displays.take(event, display_id, self._queue.running)
             case _:
@@ -374,6 +380,8 @@ class Executions:
                                 cell_id=row.cell_id,
                                 code=code,
                                 stdin=row.stdin,
+                                silent=row.silent,
+                                store_history=row.store_history,
                                 user_expressions=json.loads(row.user_expressions),
                             )
                         )

@@ -72,7 +72,7 @@ class QueuedCells:
         # A cell that shows its execution was written for it, unless the document was set aside since.
         shown = {} if self._store.notebook.set_aside_at() else self._store.shown_by_cells()
         for row in self._store.unfinished_executions():
-            if row.execution_id in self._unwritten or shown.get(row.cell_id) == row.execution_id:
+            if not row.has_cell or row.execution_id in self._unwritten or shown.get(row.cell_id) == row.execution_id:
                 continue
             if self._document.content.cell(row.cell_id) is None:
                 source, _program = programs.split(row.source)

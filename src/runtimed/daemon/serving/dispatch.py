@@ -212,6 +212,8 @@ def _in_room(
             return _answered(room.kernel.ask("complete_request", code=code, cursor_pos=position))
         case kernel_ops.Inspect(code=code, cursor_pos=position, detail_level=level):
             return _answered(room.kernel.ask("inspect_request", code=code, cursor_pos=position, detail_level=level))
+        case kernel_ops.AskKernel(msg_type=msg_type, content=content):
+            return _answered(room.kernel.ask(msg_type, **content))
         case kernel_ops.SendComm(message=message):
             return _done(room.kernel.send_comm(message))
         case kernel_ops.GetVariable():
