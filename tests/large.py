@@ -41,7 +41,7 @@ def write_document(data_dir: Path, name: str, document: bytes, *, set_aside: boo
     """Write a notebook as an earlier release left it, with this snapshot; return the path."""
     path = database_of(data_dir, name)
     with SessionStore(path) as store:
-        store.notebook.put_snapshot(document, 0)
+        store.notebook.put_snapshot(document, 0, begins_at=1.0)
         if set_aside:
             store.notebook.set_aside()
     if not set_aside:

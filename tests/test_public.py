@@ -61,6 +61,7 @@ SESSION_MEMBERS = [
     "set_cell_metadata",
     "delete_cell_metadata",
     "set_cell_type",
+    "history",
     "execute_cell",
     "run",
     "queue_cell",
@@ -192,7 +193,7 @@ def test_both_faces_have_every_member_with_the_same_parameters_and_docs(name):
         return
     first, second = inspect.signature(sync), inspect.signature(coroutine)
     assert list(first.parameters.values()) == list(second.parameters.values())
-    if name not in ("iter_cells", "stream_execute", "subscribe", "raw_events"):
+    if name not in ("iter_cells", "history", "stream_execute", "subscribe", "raw_events"):
         assert inspect.iscoroutinefunction(coroutine)
         assert first.return_annotation == second.return_annotation.replace("AsyncExecution", "Execution")
 

@@ -24,12 +24,14 @@ __all__ = [
     "CommMessage",
     "CommType",
     "DaemonStatus",
+    "EditAction",
     "EventType",
     "ExecutionEvent",
     "ExecutionResult",
     "ExecutionSummary",
     "Image",
     "KernelStatus",
+    "NotebookEdit",
     "Output",
     "OutputPage",
     "OutputType",
@@ -77,6 +79,18 @@ AuditAction = Literal[
     "notebook_restored",
     "execution_queued",
     "execution_cancelled",
+]
+EditAction = Literal[
+    "history_begins",
+    "cell_added",
+    "cell_edited",
+    "cell_moved",
+    "cell_deleted",
+    "cell_metadata_set",
+    "cell_type_set",
+    "cell_executed",
+    "outputs_cleared",
+    "metadata_set",
 ]
 
 
@@ -555,3 +569,30 @@ class AuditEntry:
     cell_id: CellId | None = None
     execution_id: ExecutionId | None = None
     detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotebookEdit:
+    """An edit of a notebook, as `Session.history` yields it: who made it, when, and what it was.
+
+    Attributes:
+        version: Its number. Numbers ascend and are never reused; some are skipped: an execution has numbers, too.
+        at: Time of the edit, by the daemon's clock, in UTC.
+        action: What was done. `history_begins` is no edit: what was before was dropped (compaction), and `version` is
+            the oldest one that is kept.
+        cell_id: The cell; None for the notebook's metadata.
+        detail: `+` inserted and `-` deleted code points of an edited source (`+12 -3`), the type of an added or changed
+            cell, or the key of an entry of the metadata.
+        client_id: The client, see `Session.client_id`; None for `history_begins`.
+        label: The client's name for people; None if it has none, or is no longer in the audit log.
+        uid: The client's user id, from the operating system.
+    """
+
+    version: int
+    at: datetime
+    action: EditAction
+    cell_id: CellId | None = None
+    detail: str | None = None
+    client_id: str | None = None
+    label: str | None = None
+    uid: int | None = None

@@ -30,6 +30,7 @@ COMMANDS = [
     "run",
     "cells",
     "log",
+    "history",
     "exec",
     "attach",
     "interrupt",
@@ -143,6 +144,7 @@ def test_what_needs_the_daemon_starts_one(in_process: Command, data_dir: Path):
         ["cells", "kept"],
         ["sessions"],
         ["log", "kept"],
+        ["history", "kept"],
         ["attach", "kept"],
         ["delete", "--yes", "--stop", "kept"],
     ):

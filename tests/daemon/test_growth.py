@@ -37,10 +37,10 @@ UPDATE = "handle.update({'text/plain': 'from another cell'}, raw=True)"
 
 BOUNDED = {
     "daemon.log.EventLog._read_at",
-    *(f"{session}.{table}" for session in "st" for table in ("requests", "changes", "pending")),
+    *(f"{session}.{table}" for session in "st" for table in ("requests", "changes", "pending", "history")),
 }
 """What has a bound of its own: executions that are remembered as read, replies for clients that ask again, edits until
-they are written into the document, and changes until it is compacted."""
+they are written into the document, and changes and the history until it is compacted."""
 
 CONTAINERS = (dict, list, set, frozenset, deque, tuple)
 
@@ -253,4 +253,4 @@ def store_notebook(name: str, cells: int) -> None:
             source = f"x = {number}\n" + "# a line of this cell\n" * 12
             added = editing.add_cell(store.notebook, CellId(f"cell-{number}"), source, "code")
             assert added is not None
-            store.notebook.apply(added, ClientId("somebody"))
+            store.notebook.apply(added, ClientId("somebody"), 1.0)

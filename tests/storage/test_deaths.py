@@ -55,11 +55,11 @@ with SessionStore(folder / "s.db") as store:
             for k in range(3):
                 store.append_event(body(i), execution_id=f"e{i}", cell_id="c", host=("h", 3 * i + k))
             store.remember_request("ann", i, b"%d" % i)
-            store.notebook.apply(EntrySet("last", str(i)), "ann")
+            store.notebook.apply(EntrySet("last", str(i)), "ann", 1.0)
             store.notebook.add_changes([("ann", b"%d" % i)], i - 5)
             store.note(AuditRow(at=i, until=i, action="cell_edited", actor=ANN, cell_id="c"))
             if i % 50 == 0:
-                store.notebook.put_snapshot(b"%d" % i, i - 5)
+                store.notebook.put_snapshot(b"%d" % i, i - 5, begins_at=None)
         stored(i)
 """,
         tmp_path,

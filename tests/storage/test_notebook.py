@@ -57,7 +57,7 @@ class EditedTables:
         def edit(*args: Any, author: ClientId, **how: Any) -> Any:
             delta = decide(self.notebook, *args, **how)
             if delta is not None:
-                self.notebook.apply(delta, author)
+                self.notebook.apply(delta, author, 1.0)
             return EditMade()
 
         return edit
@@ -77,7 +77,7 @@ def write_pending(notebook: NotebookTables, edits: int) -> None:
     assert isinstance(found, Written)
     upto = task.pending[-1].number if task.pending else 0
     if found.snapshot is not None:
-        notebook.put_snapshot(found.snapshot, upto)
+        notebook.put_snapshot(found.snapshot, upto, begins_at=None)
     else:
         notebook.add_changes(
             [(edit.author, change) for edit, change in zip(task.pending, found.changes, strict=True)], upto
@@ -106,7 +106,7 @@ def test_rows_and_document_say_the_same_however_far_the_document_is(edits: list[
             if then == "anew":
                 snapshot = perform(Rebuild(ID, notebook.cell_rows(), notebook.all_metadata()))
                 assert isinstance(snapshot, bytes)
-                notebook.put_snapshot(snapshot, notebook.last_edit)
+                notebook.put_snapshot(snapshot, notebook.last_edit, begins_at=1.0)
             elif then is not None:
                 write_pending(notebook, then)
         document = document_of(notebook)
@@ -129,7 +129,7 @@ def test_what_is_no_text_names_nothing(path: Path):
 
 def test_a_counter_that_is_no_number_lets_the_rows_be_read_again(path: Path):
     with SessionStore(path) as store:
-        store.notebook.apply(CellAdded(cell("a")), ANN)
+        store.notebook.apply(CellAdded(cell("a")), ANN, 1.0)
     alter(path, "UPDATE counters SET value = 'abc' WHERE name = 'cells'")
     with SessionStore(path) as store:
         assert not store.notebook.is_ready
@@ -138,7 +138,7 @@ def test_a_counter_that_is_no_number_lets_the_rows_be_read_again(path: Path):
 def test_a_new_notebook_is_ready_and_empty_until_it_is_edited(path: Path):
     with SessionStore(path) as store:
         assert (store.notebook.is_ready, store.notebook.is_empty, store.notebook.last_edit) == (True, True, 0)
-        store.notebook.apply(EntrySet("k", "v"), ANN)
+        store.notebook.apply(EntrySet("k", "v"), ANN, 1.0)
         assert not store.notebook.is_empty
     with SessionStore(path) as store:
         assert (store.notebook.metadata("k"), store.notebook.pending_count) == ("v", 1)
@@ -148,7 +148,7 @@ def test_an_edit_of_a_cell_that_is_not_there_changes_nothing(path: Path):
     with SessionStore(path) as store:
         for delta in (TypeSet(CellId("x"), "raw"), CellMoved(CellId("x"), {CellId("x"): "a0"})):
             with pytest.raises(StorageError, match="does not have cell 'x'"):
-                store.notebook.apply(delta, ANN)
+                store.notebook.apply(delta, ANN, 1.0)
         assert store.notebook.is_empty
 
 
@@ -156,7 +156,7 @@ def test_edits_leave_the_queue_with_what_takes_their_place(path: Path):
     with SessionStore(path) as store:
         notebook = store.notebook
         for number in range(1, 6):
-            notebook.apply(EntrySet("k", str(number)), ANN)
+            notebook.apply(EntrySet("k", str(number)), ANN, 1.0)
         assert [edit.number for edit in notebook.pending(3)] == [1, 2, 3]
         notebook.add_changes([(ANN, b"one"), (ClientId("bob"), b"two")], 2)
         assert [edit.number for edit in notebook.pending(-1)] == [3, 4, 5]
@@ -164,12 +164,12 @@ def test_edits_leave_the_queue_with_what_takes_their_place(path: Path):
             ("change", "change 1", b"one"),
             ("change", "change 2", b"two"),
         ]
-        notebook.put_snapshot(b"whole", 4)
+        notebook.put_snapshot(b"whole", 4, begins_at=None)
         assert [(row.kind, row.data) for row in notebook.rows()] == [("snapshot", b"whole")]
         assert (notebook.pending_count, notebook.last_edit, notebook.change_count) == (1, 5, 0)
     with SessionStore(path) as store:
-        store.notebook.put_snapshot(b"whole again", 5)
-        store.notebook.apply(EntrySet("k", "6"), ANN)
+        store.notebook.put_snapshot(b"whole again", 5, begins_at=None)
+        store.notebook.apply(EntrySet("k", "6"), ANN, 1.0)
         assert [edit.number for edit in store.notebook.pending(-1)] == [6]
 
 
@@ -187,7 +187,7 @@ def test_cells_are_read_page_by_page_in_their_order(path: Path):
 def test_sources_are_found_by_what_they_contain(path: Path):
     with SessionStore(path) as store:
         for n, (source, kind) in enumerate([("# /// é\n1", "code"), ("2", "code"), ("# /// é", "raw")]):
-            store.notebook.apply(CellAdded(cell(str(n), f"a{n}", source, cell_type=kind)), ANN)
+            store.notebook.apply(CellAdded(cell(str(n), f"a{n}", source, cell_type=kind)), ANN, 1.0)
         assert store.notebook.codes("/// é") == ["# /// é\n1"]
         assert store.notebook.has_source("2")
         assert not store.notebook.has_source("# ///")
@@ -206,7 +206,7 @@ DAMAGE = [
 def test_a_damaged_cell_is_named_and_nothing_else_is_lost_with_it(path: Path, statement: str):
     with SessionStore(path) as store:
         for name in ("a", "b"):
-            store.notebook.apply(CellAdded(cell(name, f"a{ord(name) - 97}")), ANN)
+            store.notebook.apply(CellAdded(cell(name, f"a{ord(name) - 97}")), ANN, 1.0)
     alter(path, statement)
     with SessionStore(path) as store:
         told: list[str] = []
@@ -222,8 +222,8 @@ def test_a_damaged_cell_is_named_and_nothing_else_is_lost_with_it(path: Path, st
 
 def test_a_damaged_entry_of_the_metadata_is_named(path: Path):
     with SessionStore(path) as store:
-        store.notebook.apply(EntrySet("k", "v"), ANN)
-        store.notebook.apply(EntrySet("l", "w"), ANN)
+        store.notebook.apply(EntrySet("k", "v"), ANN, 1.0)
+        store.notebook.apply(EntrySet("l", "w"), ANN, 1.0)
     alter(path, "UPDATE metadata SET value = x'00' WHERE key = 'k'")
     with SessionStore(path) as store:
         with pytest.raises(StorageError, match="entry 'k'"):
@@ -236,9 +236,9 @@ def test_a_damaged_entry_of_the_metadata_is_named(path: Path):
 def test_a_document_set_aside_is_kept_as_it_was(path: Path):
     with SessionStore(path) as store:
         notebook = store.notebook
-        notebook.put_snapshot(b"whole", 0)
+        notebook.put_snapshot(b"whole", 0, begins_at=None)
         notebook.add_changes([(ANN, b"one"), (ClientId("bob"), b"two")], 0)
-        notebook.apply(CellAdded(cell("a")), ANN)
+        notebook.apply(CellAdded(cell("a")), ANN, 1.0)
         assert notebook.set_aside() == 3
         assert (notebook.rows(), notebook.needs_rebuild) == ([], True)
         assert list(notebook.cells()) == [cell("a")]
@@ -256,7 +256,7 @@ def test_a_document_set_aside_is_kept_as_it_was(path: Path):
     assert rows == [("snapshot", None, b"whole"), ("change", "ann", b"one"), ("change", "bob", b"two")]
     assert at > 1.6e9
     with SessionStore(path) as store:
-        store.notebook.put_snapshot(b"new", 1)
+        store.notebook.put_snapshot(b"new", 1, begins_at=None)
         assert (store.notebook.needs_rebuild, store.notebook.pending_count) == (False, 0)
         store.notebook.forget_set_aside(at)
         assert store.notebook.set_aside_at() == []
@@ -264,8 +264,8 @@ def test_a_document_set_aside_is_kept_as_it_was(path: Path):
 
 def test_what_is_no_bytes_has_a_checksum_that_matches_nothing(path: Path):
     with SessionStore(path) as store:
-        store.notebook.put_snapshot(b"whole", 0)
-        store.notebook.apply(CellDeleted(CellId("x")), ANN)
+        store.notebook.put_snapshot(b"whole", 0, begins_at=None)
+        store.notebook.apply(CellDeleted(CellId("x")), ANN, 1.0)
     alter(path, "UPDATE snapshot SET data = 'whole'")
     alter(path, "UPDATE pending SET delta = 'text'")
     with SessionStore(path) as store:

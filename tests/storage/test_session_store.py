@@ -154,7 +154,7 @@ def test_executions_of_the_first_schema_are_read_and_others_are_added_to_them(pa
         store.add_execution("e1", "c", "ann", "1", queued_at=5.0)
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("ALTER TABLE executions DROP COLUMN user_expressions")
-        for table in ("cells", "metadata", "pending", "dropped", "displays"):
+        for table in ("cells", "metadata", "pending", "history", "history_base", "dropped", "displays"):
             database.execute(f"DROP TABLE {table}")
         database.execute("DELETE FROM counters WHERE name = 'cells'")
         database.execute("PRAGMA user_version=1")
@@ -195,7 +195,7 @@ def test_a_damaged_execution_is_named_and_never_begun(path: Path) -> None:
 
 
 def write_everywhere_and_fail(store: SessionStore) -> None:
-    store.notebook.apply(EntrySet("k", "v"), ClientId("ann"))
+    store.notebook.apply(EntrySet("k", "v"), ClientId("ann"), 1.0)
     store.add_execution("e1", "c", "ann", "1", queued_at=5.0)
     store.remember_request("ann", 1, b"yes")
     assert store.append_event(b"lost", execution_id="e1", cell_id="c2") == 2
@@ -217,11 +217,11 @@ def test_whatever_bit_flips_nothing_wrong_is_returned(path: Path) -> None:
     """Every answer is the right one, an older state of a counter, or a StorageError; no other exception."""
     blob = bytes(range(256)) * 40
     with SessionStore(path) as store:
-        store.notebook.put_snapshot(blob, 0)
+        store.notebook.put_snapshot(blob, 0, begins_at=None)
         for i in range(20):
             store.notebook.add_changes([(ClientId("ann"), b"change %d" % i * 20)], 0)
-            store.notebook.apply(CellAdded(_cell(i)), ClientId("ann"))
-            store.notebook.apply(EntrySet(f"k{i}", f"value {i}" * 20), ClientId("ann"))
+            store.notebook.apply(CellAdded(_cell(i)), ClientId("ann"), 1.0)
+            store.notebook.apply(EntrySet(f"k{i}", f"value {i}" * 20), ClientId("ann"), 1.0)
             store.add_execution(f"e{i}", f"c{i % 3}", "ann", f"print({i})" * 20, queued_at=float(i))
             store.append_event(
                 b"event %d" % i * 60,

@@ -243,6 +243,20 @@ def _add_sessions(commands: _Commands) -> None:
     log.add_argument(
         "-n", "--entries", type=_count, default=100, metavar="N", help="number of entries (default: %(default)s)"
     )
+    history = _add_json(
+        commands.add(
+            "history",
+            "history",
+            "show who edited a session's notebook, when and how, newest first",
+            "As far as\ncompaction keeps it. Ended sessions too.",
+        )
+    )
+    _add_id(history)
+    edited = history.add_argument("--cell", metavar="CELL", help="only edits of this cell, which may be deleted")
+    setattr(edited, COMPLETED_BY, "cell")
+    history.add_argument(
+        "-n", "--entries", type=_count, default=100, metavar="N", help="number of entries (default: %(default)s)"
+    )
     delete = commands.add(
         "delete",
         "ending",

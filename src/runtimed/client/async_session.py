@@ -22,6 +22,7 @@ from runtimed.models import (
     EventType,
     ExecutionEvent,
     ExecutionResult,
+    NotebookEdit,
     Output,
     OutputPage,
     QueuedExecution,
@@ -284,6 +285,13 @@ class AsyncSession(AsyncHandle):
     async def get_cell_metadata(self, cell_id: str) -> dict[str, Any] | None:
         """See `calls.get_cell_metadata`."""
         return await self._perform(calls.get_cell_metadata(self._notebook, cell_id))
+
+    # --- history ---
+
+    def history(self, cell_id: str | None = None) -> AsyncItems[NotebookEdit]:
+        """See `calls.history`."""
+        self._check_connected()
+        return AsyncItems(self._perform, calls.history(self._notebook, cell_id))
 
     # --- executions ---
 

@@ -24,6 +24,7 @@ from runtimed.models import (
     EventType,
     ExecutionEvent,
     ExecutionResult,
+    NotebookEdit,
     Output,
     OutputPage,
     QueuedExecution,
@@ -289,6 +290,13 @@ class Session(BlockingHandle):
     def get_cell_metadata(self, cell_id: str) -> dict[str, Any] | None:
         """See `calls.get_cell_metadata`."""
         return self._perform(calls.get_cell_metadata(self._notebook, cell_id))
+
+    # --- history ---
+
+    def history(self, cell_id: str | None = None) -> Items[NotebookEdit]:
+        """See `calls.history`."""
+        self._check_connected()
+        return Items(self._perform, calls.history(self._notebook, cell_id))
 
     # --- executions ---
 

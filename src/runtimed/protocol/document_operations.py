@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from runtimed.models import Attribution, CellType
+from runtimed.models import Attribution, CellType, NotebookEdit
 from runtimed.protocol.bounds import Index, Number, Texts
 from runtimed.protocol.operation import Edit, InRoom, OnSession, ReplyBody
 from runtimed.protocol.replies import Done
 from runtimed.protocol.session_operations import FoundIds
 
 __all__ = [
+    "MAX_HISTORY_PAGE",
     "AddCell",
     "AddDependencies",
     "AppendSource",
@@ -30,6 +31,8 @@ __all__ = [
     "GetContentReply",
     "GetDependencies",
     "GetDependenciesReply",
+    "GetHistory",
+    "GetHistoryReply",
     "GetMetadata",
     "GetMetadataReply",
     "MoveCell",
@@ -42,6 +45,9 @@ __all__ = [
     "SetSource",
     "StoredCell",
 ]
+
+MAX_HISTORY_PAGE: Final = 1000
+"""Most edits of a notebook's history in one reply."""
 
 
 class FindCells(OnSession[FoundIds], frozen=True, tag="find_cells"):
@@ -249,10 +255,25 @@ class RemoveDependency(Edit[RemoveDependencyReply], frozen=True, tag="remove_dep
     package: str
 
 
+class GetHistoryReply(ReplyBody, frozen=True):
+    """A page of a notebook's edits, newest first. `next` is the next page's `before`, None after the last page."""
+
+    edits: list[NotebookEdit]
+    next: int | None = None
+
+
+class GetHistory(InRoom[GetHistoryReply], frozen=True, tag="get_history"):
+    """Read a page of the notebook's edits, those of one cell or all, with versions below `before`."""
+
+    cell_id: str | None = None
+    before: Index | None = None
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_HISTORY_PAGE)] = 500
+
+
 DocumentDaemonOperation = FindCells
 """Operations that the daemon performs itself, without opening a room."""
 
-DocumentRoomOperation = GetCell | GetCells | GetContent | GetMetadata | GetDependencies
+DocumentRoomOperation = GetCell | GetCells | GetContent | GetMetadata | GetDependencies | GetHistory
 """Operations that are performed in a session's room."""
 
 EditOperation = (

@@ -23,11 +23,14 @@ from runtimed.document.deltas import (
     EntrySet,
     encode_delta,
 )
+from runtimed.document.describing import describe
 from runtimed.document.stored import PendingEdit, StoredRow
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId
 from runtimed.storage.database import Database
-from runtimed.storage.rows import checksum, checksum_of, damaged_row, is_intact
+from runtimed.storage.history import UPGRADE as HISTORY
+from runtimed.storage.history import EditRow, HistoryTable, entry_checksum
+from runtimed.storage.rows import checked, checksum, checksum_of, damaged_row, is_intact
 
 __all__ = ["SCHEMA", "UPGRADE", "NotebookTables"]
 
@@ -52,6 +55,7 @@ SCHEMA: Final = (
         id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, author TEXT, checksum INTEGER NOT NULL,
         data BLOB NOT NULL)""",
     *UPGRADE,
+    *HISTORY,
     # The rows of a new notebook are complete: it has no cells.
     "INSERT INTO counters VALUES ('cells', 1)",
 )
@@ -61,11 +65,13 @@ class NotebookTables:
     """The tables of a notebook. Implements `Cells`, so edits are decided on the rows.
 
     Attributes:
+        history: The edits that are kept, for reading.
         on_damage: Called with the reason when a row is found damaged, before the error is raised.
     """
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self.history = HistoryTable(database)
         self.on_damage: Callable[[str], None] = lambda _reason: None
 
     # Content
@@ -194,8 +200,13 @@ class NotebookTables:
 
     # Edits
 
-    def apply(self, delta: Delta, author: ClientId) -> None:
+    def apply(self, delta: Delta, author: ClientId, at: float) -> None:
         """Apply an edit to the rows and queue it for the document.
+
+        Args:
+            delta: The edit.
+            author: Who made it.
+            at: When, in Unix time.
 
         Raises:
             StorageError: If it cannot be stored; nothing was changed.
@@ -213,9 +224,13 @@ class NotebookTables:
                     self._put_entry(delta.key, delta.value)
                 case _:
                     self._put(row_of(delta.apply(self._present(delta.cell_id))))
-            data = encode_delta(delta)
-            query = "INSERT INTO pending(author, checksum, delta) VALUES (?, ?, ?)"
-            self._db.execute(query, (author, checksum(data), data))
+            data, (action, detail) = encode_delta(delta), describe(delta)
+            entry = EditRow(0, at, author, action, delta.cell_id, detail)
+            self._db.execute(
+                "INSERT INTO pending(author, checksum, delta, at, action, cell, detail, entry)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (author, checksum(data), data, at, action, delta.cell_id, detail, entry_checksum(entry)),
+            )
 
     def _present(self, cell_id: CellId) -> CellRecord:
         record = self.cell(cell_id)
@@ -286,7 +301,7 @@ class NotebookTables:
         """Return the oldest edits that the document does not have yet, unverified."""
         query = "SELECT id, author, checksum, delta FROM pending ORDER BY id LIMIT ?"
         return [
-            PendingEdit(number, ClientId(author if isinstance(author, str) else ""), *_checked(check, delta))
+            PendingEdit(number, ClientId(author if isinstance(author, str) else ""), *checked(check, delta))
             for number, author, check, delta in self._db.rows(query, (max_rows,))
         ]
 
@@ -315,21 +330,32 @@ class NotebookTables:
         )
         return not row[0]
 
-    def put_snapshot(self, snapshot: bytes, upto: int) -> None:
-        """Store a snapshot in place of the previous one, all changes, and the pending edits up to this number."""
+    def put_snapshot(self, snapshot: bytes, upto: int, *, begins_at: float | None) -> None:
+        """Store a snapshot in place of the previous one, all changes, and the pending edits up to this number.
+
+        Args:
+            snapshot: The document.
+            upto: Number of the last edit in it.
+            begins_at: The Unix time if the history begins anew with the snapshot; None if the edits become history.
+        """
         with self._db.transaction():
+            if begins_at is None:
+                self.history.keep(upto)
+            else:
+                self.history.begin(upto, begins_at)
             self._db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?)", (checksum(snapshot), snapshot))
             self._db.execute("DELETE FROM changes")
             self._db.execute("DELETE FROM pending WHERE id <= ?", (upto,))
             self._db.execute("DELETE FROM counters WHERE name = ?", (_REBUILD,))
 
     def add_changes(self, changes: Iterable[tuple[ClientId, bytes]], upto: int) -> None:
-        """Append changes of the document, each with its author, in place of the pending edits up to this number."""
+        """Append changes of the document, each with its author. The pending edits up to this number become history."""
         with self._db.transaction():
             self._db.execute_many(
                 "INSERT INTO changes(author, checksum, data) VALUES (?, ?, ?)",
                 [(author, checksum(change), change) for author, change in changes],
             )
+            self.history.keep(upto)
             self._db.execute("DELETE FROM pending WHERE id <= ?", (upto,))
 
     # Damage
@@ -401,14 +427,9 @@ def _is_whole(read: Callable[[Any], object], row: Any) -> bool:
     return True
 
 
-def _checked(check: object, data: object) -> tuple[int, bytes]:
-    """Return a checksum and its data; damaged types become a pair that never matches, as no checksum is negative."""
-    return (check, data) if isinstance(check, int) and isinstance(data, bytes) else (-1, b"")
-
-
 def _document_rows(rows: Sequence[Any]) -> list[StoredRow]:
     found: list[StoredRow] = []
     for kind, number, check, data in rows:
         name = kind if kind == "snapshot" else f"{kind} {number}"
-        found.append(StoredRow(kind, name, *_checked(check, data)))
+        found.append(StoredRow(kind, name, *checked(check, data)))
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from runtimed.errors import StorageError
 
-__all__ = ["checksum", "checksum_of", "damaged_row", "from_text", "is_intact", "to_text"]
+__all__ = ["checked", "checksum", "checksum_of", "damaged_row", "from_text", "is_intact", "to_text"]
 
 
 def checksum(payload: bytes | memoryview) -> int:
@@ -52,3 +52,8 @@ def to_text(value: str | None) -> str | bytes | None:
 def from_text(value: str | bytes | None) -> str | None:
     """Return the text of a value from `to_text`."""
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
+
+
+def checked(check: object, data: object) -> tuple[int, bytes]:
+    """Return a checksum and its data; damaged types become a pair that never matches, as no checksum is negative."""
+    return (check, data) if isinstance(check, int) and isinstance(data, bytes) else (-1, b"")

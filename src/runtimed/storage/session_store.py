@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Unpack
 
 from runtimed.ids import ClientId, ExecutionId, HostEpoch
-from runtimed.storage import audit, events, executions, names, notebook
+from runtimed.storage import audit, events, executions, history, names, notebook
 from runtimed.storage.audit import Actor, AuditRow, AuditTable
 from runtimed.storage.database import AUTOMATIC, Database
 from runtimed.storage.events import EventTable
@@ -26,7 +26,7 @@ from runtimed.storage.unused_names import UnusedNames
 
 __all__ = ["KEPT_OF_CLIENT", "KEPT_REQUESTS", "SCHEMA_VERSION", "SessionStore"]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Version of the session database's schema; a file with a higher one is refused, one with a lower one is upgraded."""
 
 KEPT_OF_CLIENT: Final = 20
@@ -60,6 +60,7 @@ _SCHEMA: Final = (
 _UPGRADES: Final = (
     # No client can resend a request to the release that wrote version 1: it speaks another protocol.
     (*executions.UPGRADE, *notebook.UPGRADE, "DELETE FROM requests"),
+    history.UPGRADE,
 )
 
 

@@ -491,6 +491,7 @@ def test_a_session_is_of_one_kind(shop):
         lambda s: s.get_cells(),
         lambda s: s.interrupt(),
         lambda s: s.trust_environment(),
+        lambda s: next(s.history()),
     ):
         with Session("shop") as notebook, pytest.raises(SessionError, match="'shop' is a browser session"):
             use(notebook)

@@ -350,7 +350,7 @@ def test_a_document_that_holds_what_we_do_not_know_keeps_its_history(tmp_path: P
     with foreign.transaction() as transaction:
         transaction.put(core.ROOT, "theme", core.ScalarType.Str, "dark")
     with SessionStore(tmp_path / "s.db") as store:
-        store.notebook.put_snapshot(bytes(foreign.save()), 0)
+        store.notebook.put_snapshot(bytes(foreign.save()), 0, begins_at=1.0)
     notebook = Notebook(tmp_path / "s.db")
     notebook.document.edit("added", ACTOR, lambda cells: editing.add_cell(cells, A, "", "code"))
     edited(notebook, EDITS + 5, "x")

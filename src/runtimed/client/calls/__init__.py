@@ -81,6 +81,7 @@ from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.calls.sessions import delete, get_log, get_session, iter_log, leave, restore, stop, stop_started
 from runtimed.client.calls.streams import Stream, raw_events, stream_execute, subscribe
 from runtimed.client.calls.variables import get, put
+from runtimed.client.calls.versions import history
 
 __all__ = [
     "NOTEBOOK_METADATA",
@@ -132,6 +133,7 @@ __all__ = [
     "get_queue",
     "get_session",
     "get_uv_dependencies",
+    "history",
     "inspect",
     "interrupt",
     "iter_cells",

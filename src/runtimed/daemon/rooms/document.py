@@ -151,7 +151,7 @@ class SharedDocument:
             return delta
         now, cell_id = self._clock(), delta.cell_id
         with self._log.transaction():
-            self._store.notebook.apply(delta, author)
+            self._store.notebook.apply(delta, author, now)
             if kind != "executed":
                 action = "metadata_set" if cell_id is None else _ACTIONS[kind]
                 self._store.note(
@@ -214,7 +214,7 @@ class SharedDocument:
         """
         notebook = self._store.notebook
         with self._log.transaction():
-            notebook.put_snapshot(restored.snapshot, notebook.last_edit)
+            notebook.put_snapshot(restored.snapshot, notebook.last_edit, begins_at=self._clock())
             notebook.drop_rows()
             notebook.forget_set_aside(at)
 

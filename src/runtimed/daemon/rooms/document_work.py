@@ -238,7 +238,7 @@ class DocumentWork:
             authors = (edit.author for edit in stored.pending)
             notebook.add_changes(zip(authors, written.changes, strict=True), upto)
         else:
-            notebook.put_snapshot(written.snapshot, upto)
+            notebook.put_snapshot(written.snapshot, upto, begins_at=time.time() if written.is_compacted else None)
         if written.is_compacted:
             logger.info(
                 "compacted the document of session %r: dropped %d changes in %.1f s",
@@ -264,7 +264,7 @@ class DocumentWork:
         finding = await self._work_on(Rebuild(self._notebook_id, notebook.cell_rows(), notebook.all_metadata()))
         if finding.judgement is not Judgement.HEALTHY:
             raise StorageError(f"a new document cannot be written: {finding.reason}")
-        notebook.put_snapshot(msgspec.msgpack.decode(finding.answer, type=bytes), upto)
+        notebook.put_snapshot(msgspec.msgpack.decode(finding.answer, type=bytes), upto, begins_at=time.time())
 
     # --- restoring ---
 

@@ -20,6 +20,7 @@ from runtimed.daemon.rooms.contents import RoomContents
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.document_work import DocumentWork
 from runtimed.daemon.rooms.events import EventLog
+from runtimed.daemon.rooms.history import RoomHistory
 from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.daemon.rooms.presence import Presence
 from runtimed.daemon.rooms.pruning import delete_old
@@ -89,6 +90,7 @@ class Room:
             settings.compact_after_memory,
         )
         self.contents = RoomContents(notebook_id, self.store, self.log, self.document, settings.limits.keep_days)
+        self.history = RoomHistory(self.store, self.document)
         self._trust = environments.trust
         self._settings = settings
         self._environments = environments

@@ -189,6 +189,8 @@ def _in_room(
         case document_ops.GetDependencies():
             metadata = room.document.content.metadata(NOTEBOOK_METADATA)
             return document_ops.GetDependenciesReply(dependencies=dependencies.named(metadata, operation.manager))
+        case document_ops.GetHistory():
+            return room.history.page(operation)
         case execution_ops.GetBlob():
             return GetBlobReply(data=daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE))
         case StartBrowser():

@@ -1,0 +1,51 @@
+"""The command `history`: who edited a session's notebook, when and how."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+
+from runtimed.cli.as_json import print_json
+from runtimed.cli.console import print_table
+from runtimed.cli.exits import Exit
+from runtimed.cli.reach import find_cell, find_session, reach
+from runtimed.errors import SessionNotFound
+from runtimed.models import NotebookEdit
+from runtimed.texts import client_name
+
+__all__ = ["history"]
+
+
+def history(arguments: argparse.Namespace) -> int:
+    """Show the edits of a session's notebook, newest first; an ended session stays ended."""
+    client = reach("history")
+    session_id = find_session(client, arguments.id).session_id
+    with client.Session(session_id) as session:
+        try:
+            cell_id = None if arguments.cell is None else find_cell(client, session_id, arguments.cell)
+        except SessionNotFound:
+            # It may be deleted.
+            cell_id = arguments.cell
+            if all(edit.cell_id != cell_id for edit in session.history(cell_id)):
+                raise
+        found = list(itertools.islice(session.history(cell_id), arguments.entries))
+    if arguments.json:
+        print_json(found)
+    else:
+        rows = [
+            [
+                str(edit.version),
+                f"{edit.at.astimezone():%Y-%m-%d %H:%M:%S}",
+                "" if edit.client_id is None else client_name(edit.client_id, edit.label),
+                _what(edit),
+                edit.cell_id or "",
+            ]
+            for edit in found
+        ]
+        print_table(["VERSION", "WHEN", "WHO", "WHAT", "CELL"], rows, ids=["CELL"])
+    return Exit.OK
+
+
+def _what(edit: NotebookEdit) -> str:
+    what = edit.action.replace("_", " ")
+    return what if edit.detail is None else f"{what} ({edit.detail})"

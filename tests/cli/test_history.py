@@ -1,0 +1,64 @@
+"""`history`: who edited a session's notebook, for people and for programs."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from runtimed import Client, Session
+from runtimed.cli.as_json import jsonable
+from tests.cli.conftest import Command
+
+
+@pytest.fixture
+def runtimed(in_process: Command, shared_daemon: Path) -> Command:
+    """Run a command to its end, on one daemon for all of them."""
+    return in_process
+
+
+def test_the_history_is_shown_the_latest_first(runtimed: Command):
+    with Session("kept", label="ann") as session:
+        cell_id = session.create_cell("secret")
+        session.append_source(cell_id, "!")
+        session.set_metadata("a\x1b[31m", "secret")
+        edits = list(session.history())
+    with Session("kept") as nameless:
+        nameless.delete_cell(cell_id)
+        edits.insert(0, next(nameless.history()))
+    Client().sessions.stop("kept")
+
+    people, programs = runtimed("history", "kept"), runtimed("history", "kept", "--json")
+
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    lines = [line.rstrip() for line in people.stdout.splitlines()]
+    assert lines[0].split() == ["VERSION", "WHEN", "WHO", "WHAT", "CELL"]
+    for line, expected in zip(
+        lines[1:],
+        [
+            rf"4 +{moment} +client {nameless.client_id[:8]} +cell deleted +{cell_id}",
+            rf"3 +{moment} +ann +metadata set \(a\\x1b\[31m\)",
+            rf"2 +{moment} +ann +cell edited \(\+1 -0\) +{cell_id}",
+            rf"1 +{moment} +ann +cell added \(code\) +{cell_id}",
+        ],
+        strict=True,
+    ):
+        assert re.fullmatch(expected, line), line
+    assert json.loads(programs.stdout) == jsonable(edits)
+    assert Client().sessions.get("kept").status == "closed"
+
+
+def test_the_history_of_one_cell_is_found_by_a_prefix_or_after_its_end(runtimed: Command):
+    with Session("cells") as session:
+        first, second = session.create_cell("1"), session.create_cell("2")
+        session.delete_cell(second)
+
+    def versions(*arguments: str) -> list[int]:
+        return [edit["version"] for edit in json.loads(runtimed("history", "cells", "--json", *arguments).stdout)]
+
+    assert versions("--cell", first[:12]) == [1]
+    assert versions("--cell", second) == [3, 2]
+    assert versions("-n", "2") == [3, 2]
+    unknown = runtimed("history", "cells", "--cell", "none")
+    assert (unknown.returncode, unknown.stdout) == (4, "")
+    assert "has no cell 'none'" in unknown.stderr
