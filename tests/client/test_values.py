@@ -13,6 +13,7 @@ import threading
 import uuid
 from typing import Any
 
+import pandas
 import pytest
 
 from runtimed import (
@@ -28,7 +29,7 @@ from runtimed import (
     VariableNotFound,
 )
 from runtimed.host.variables import MAX_RESULTS
-from runtimed.kernel_launcher.values import MAX_RESULT, MAX_VALUE, RESULT_KEY, dump_plain
+from runtimed.kernel_launcher.values import MAX_RESULT, MAX_VALUE, RESULT_KEY, dump, dump_plain
 from tests.client.faces import on_one_face
 from tests.conftest import wait_until
 
@@ -313,3 +314,43 @@ def test_a_handle_is_neither_pickled_nor_copied_into_a_second_one_of_the_same_na
     for copied in (pickle.dumps, copy.deepcopy):
         with pytest.raises(TypeError, match="cannot be pickled or copied. Hand the session's id over"):
             copied(handle)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def table(**columns: Any) -> pandas.DataFrame:
+    return pandas.DataFrame(columns or {"n": [1, 2, 3], "x": [0.5, None, 2.5]}, index=pandas.Index([7, 8, 9], name="i"))
+
+
+def test_tables_travel_as_arrow_and_come_back_the_same(with_kernel):
+    pytest.importorskip("pyarrow")
+    sizes: list[int] = []
+    for value in (table(), {"in": [table()]}, table(when=pandas.date_range("2026-01-01", periods=3, tz="UTC"))):
+        assert b"open_stream" in dump(value, arrow=True)
+        with_kernel.put("frame", value, arrow=True, on_size=sizes.append)
+        with_kernel.run("import pickle; frame = pickle.loads(pickle.dumps(frame))")
+        back = with_kernel.get("frame", arrow=True, on_size=sizes.append)
+        first, second = (one["in"][0] if isinstance(one, dict) else one for one in (value, back))
+        pandas.testing.assert_frame_equal(first, second, check_freq=False)
+        assert sizes[-1] == sizes[-2] == len(dump(value, arrow=True))
+
+
+def test_what_arrow_would_change_is_pickled(with_kernel):
+    frame = table(a=[(1,), [2], {"three"}])
+    assert b"open_stream" not in dump(frame, arrow=True)
+    with_kernel.put("frame", frame, arrow=True)
+    assert list(with_kernel.get("frame", arrow=True)["a"]) == [(1,), [2], {"three"}]
+
+
+def test_a_kernel_without_pyarrow_gets_and_gives_pickled_tables(with_kernel):
+    pytest.importorskip("pyarrow")
+    with_kernel.run("import sys; before = sys.modules.get('pyarrow'); sys.modules['pyarrow'] = None")
+    try:
+        sizes: list[int] = []
+        numbers = pandas.DataFrame([[1, 2.5]])  # its labels are numbers, too: texts may need pyarrow themselves
+        with_kernel.put("frame", numbers, arrow=True, on_size=sizes.append)
+        assert sizes == [len(dump(numbers))]
+        pandas.testing.assert_frame_equal(with_kernel.get("frame", arrow=True), numbers)
+    finally:
+        with_kernel.run("sys.modules.pop('pyarrow'); before and sys.modules.update(pyarrow=before)")

@@ -39,6 +39,8 @@ def test_every_command_is_read() -> None:
             "sessions",
             "cells",
             "replay c1 nb",
+            "pull a b",
+            "push a --as b",
             "interrupt nb",
             "restart",
             "stop  'a b'",
@@ -53,6 +55,8 @@ def test_every_command_is_read() -> None:
         Command(name="sessions"),
         Command(name="cells"),
         Command(name="replay", cell_id="c1", notebook_id="nb"),
+        Command(name="pull", variables=("a", "b")),
+        Command(name="push", variables=("a",), new_name="b"),
         Command(name="interrupt", notebook_id="nb"),
         Command(name="restart"),
         Command(name="stop", notebook_id="a b"),
@@ -105,6 +109,11 @@ def test_bad_options_get_one_sentence(line: str, sentence: str) -> None:
     ("line", "sentence"),
     [
         ("connect", "%runtimed connect: the following arguments are required: ID (`%runtimed?` explains)"),
+        ("pull a b --as c", "%runtimed pull: --as goes with one NAME (`%runtimed?` explains)"),
+        (
+            "push a.b",
+            "%runtimed push: argument NAME: must be the name of a variable, not 'a.b' (`%runtimed?` explains)",
+        ),
         ("celsl", "%runtimed: there is no 'celsl'. Did you mean cells?"),
         ("sesions x", "%runtimed: there is no 'sesions'. Did you mean sessions?"),
         (
@@ -114,8 +123,8 @@ def test_bad_options_get_one_sentence(line: str, sentence: str) -> None:
         ("sessions x", "%runtimed sessions: unrecognized arguments: x (`%runtimed?` explains)"),
         (
             "print(1)",
-            "%runtimed: there is no 'print(1)', only connect, on, off, sessions, cells, replay, interrupt, restart, "
-            "stop, browser, env; code goes into a cell that begins with %%runtimed",
+            "%runtimed: there is no 'print(1)', only connect, on, off, sessions, cells, replay, pull, push, interrupt, "
+            "restart, stop, browser, env; code goes into a cell that begins with %%runtimed",
         ),
     ],
 )

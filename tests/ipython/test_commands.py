@@ -93,6 +93,36 @@ def test_outputs_are_replayed(in_work: Shell, work: Session) -> None:
     assert type(error) is CellNotFound
 
 
+def test_variables_are_copied_between_the_two_kernels(in_work: Shell, work: Session) -> None:
+    work.run("theirs, other = {'n': 1}, 'x' * 2048")
+    assert in_work.run("%runtimed pull theirs other") == (
+        "Pulled theirs (dict, 21 bytes) from work\nPulled other (str, 2.018 KiB) from work\n"
+    )
+    assert in_work.run("%runtimed pull theirs --as mine") == "Pulled theirs as mine (dict, 21 bytes) from work\n"
+    assert [in_work.magics.namespace[name] for name in ("theirs", "mine", "other")] == [{"n": 1}, {"n": 1}, "x" * 2048]
+    in_work.run("mine['n'] = 2")
+    assert work.get("theirs") == {"n": 1}, "it is a copy"
+    assert in_work.run("%runtimed push mine --as theirs") == "Pushed mine as theirs (dict, 21 bytes) into work\n"
+    assert work.get("theirs") == {"n": 2}
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("%runtimed pull nothing_there", "The kernel has no variable 'nothing_there'"),
+        ("%runtimed pull theirs made_here", "The variable 'made_here' cannot be handed over: "),
+        ("%runtimed push made_here", "The value for 'made_here' cannot be pickled: "),
+    ],
+)
+def test_what_cannot_be_copied_is_said_in_one_sentence(in_work: Shell, work: Session, line: str, sentence: str) -> None:
+    work.run("theirs, made_here = 1, (lambda: 1)")
+    in_work.run("made_here = lambda: 1")
+    error, _ = in_work.fail(line)
+    assert str(error).startswith(sentence)
+    in_work.ip.run_cell("%runtimed push never_made_here")
+    assert "UsageError: %runtimed push: there is no variable 'never_made_here' here" in in_work.capsys.readouterr().err
+
+
 def test_a_replay_follows_a_cell_that_still_runs(in_work: Shell, work: Session, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     code = (

@@ -54,6 +54,17 @@ def test_cell_ids_complete(joined: Shell, cells: list[str]) -> None:
     assert joined.complete(f"%%runtimed_cell {cells[0]} w") == [f"%%runtimed_cell {cells[0]} work"]
 
 
+def test_variables_complete_with_the_names_of_the_kernel_that_has_them(joined: Shell) -> None:
+    joined.run("local_name = local_other = 1")
+    assert joined.complete("%runtimed push local_") == ["%runtimed push local_name", "%runtimed push local_other"]
+    assert joined.complete("%runtimed push local_name local_") == ["%runtimed push local_name local_other"]
+    assert joined.complete("%runtimed push remote_") == []
+    assert joined.complete("%runtimed pull remote_") == ["%runtimed pull remote_name"]
+    assert joined.complete("%runtimed pull remote_name remote_") == []
+    assert joined.complete("%runtimed pull remote_name --") == ["%runtimed pull remote_name --as"]
+    assert joined.complete("%runtimed pull pri") == [], "print is everywhere"
+
+
 def test_the_cells_of_a_named_session_complete(shell: Shell, cells: list[str]) -> None:
     assert shell.complete("%%runtimed --cell cell") == [], "nothing is joined"
     assert shell.complete("%%runtimed work --cell cell") == [f"%%runtimed work --cell {cell}" for cell in cells]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -191,13 +191,15 @@ class AsyncSession(AsyncHandle):
         """See `calls.send_comm`."""
         await self._perform(calls.send_comm(self._notebook, msg_type, content, metadata=metadata, buffers=buffers))
 
-    async def get(self, name: str) -> Any:
+    async def get(self, name: str, *, arrow: bool = False, on_size: Callable[[int], object] | None = None) -> Any:
         """See `calls.get`."""
-        return await self._perform(calls.get(self._notebook, name))
+        return await self._perform(calls.get(self._notebook, name, arrow=arrow, on_size=on_size))
 
-    async def put(self, name: str, value: Any) -> None:
+    async def put(
+        self, name: str, value: Any, *, arrow: bool = False, on_size: Callable[[int], object] | None = None
+    ) -> None:
         """See `calls.put`."""
-        await self._perform(calls.put(self._notebook, name, value))
+        await self._perform(calls.put(self._notebook, name, value, arrow=arrow, on_size=on_size))
 
     # --- cells ---
 

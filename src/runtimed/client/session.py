@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -196,13 +196,15 @@ class Session(BlockingHandle):
         """See `calls.send_comm`."""
         self._perform(calls.send_comm(self._notebook, msg_type, content, metadata=metadata, buffers=buffers))
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str, *, arrow: bool = False, on_size: Callable[[int], object] | None = None) -> Any:
         """See `calls.get`."""
-        return self._perform(calls.get(self._notebook, name))
+        return self._perform(calls.get(self._notebook, name, arrow=arrow, on_size=on_size))
 
-    def put(self, name: str, value: Any) -> None:
+    def put(
+        self, name: str, value: Any, *, arrow: bool = False, on_size: Callable[[int], object] | None = None
+    ) -> None:
         """See `calls.put`."""
-        self._perform(calls.put(self._notebook, name, value))
+        self._perform(calls.put(self._notebook, name, value, arrow=arrow, on_size=on_size))
 
     # --- cells ---
 

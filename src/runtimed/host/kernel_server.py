@@ -87,8 +87,8 @@ class KernelServer(HostServer):
                 kernel.send_comm(message)
             case HostFollowComms(wanted=wanted):
                 kernel.follow_comms(wanted=wanted)
-            case HostGetVariable(name=name):
-                return kernel.variables.get(name)
+            case HostGetVariable(name=name, arrow=arrow):
+                return kernel.variables.get(name, arrow=arrow)
             case HostPutVariable(name=name, pickled=pickled):
                 return kernel.variables.put(name, pickled)
             case HostGetResultValue(execution_id=execution_id):

@@ -64,8 +64,12 @@ class Variables:
         """See `Results.get`."""
         return self._results.get(execution_id)
 
-    async def get(self, name: str) -> GetVariableReply:
+    async def get(self, name: str, *, arrow: bool) -> GetVariableReply:
         """Return the variable's pickle.
+
+        Args:
+            name: Name of the variable.
+            arrow: Whether tables become Arrow IPC streams.
 
         Raises:
             VariableNotFound: If there is none.
@@ -73,7 +77,7 @@ class Variables:
             RuntimedError: If this kernel does not answer, or cannot.
         """
         self._check()
-        reply = await self._ask(GET_REQUEST, {"name": name})
+        reply = await self._ask(GET_REQUEST, {"name": name, "arrow": arrow})
         _check(name, reply)
         return GetVariableReply(value=base64.b64decode(reply["value"]))
 

@@ -34,6 +34,8 @@ COMMANDS: Final = {
     "sessions": "list the daemon's sessions",
     "cells": "list the cells of the session",
     "replay": "show the outputs of a cell, else of the running or latest execution, and follow it",
+    "pull": "copy variables of the session's kernel into this one",
+    "push": "copy variables of this kernel into the session's",
     "interrupt": "interrupt the running cell of the session",
     "restart": "replace the session's kernel by a new one",
     "stop": "end the session for everybody",
@@ -71,9 +73,13 @@ class Command:
 
     Attributes:
         rest: The text behind `browser`, which `browsing` parses.
+        variables: What `pull` and `push` copy.
+        new_name: The name of the only copy; None for its own.
     """
 
     name: str
+    variables: tuple[str, ...] = ()
+    new_name: str | None = None
     rest: str = ""
     notebook_id: str | None = None
     cell_id: str | None = None
@@ -200,9 +206,20 @@ def parse_command(line: str) -> Command | None:
             _add_kernel_options(parser)
         case "replay":
             parser.add_argument("cell_id", nargs="?", type=_id, metavar="CELL_ID")
+        case "pull" | "push":
+            return _read_copy(parser, rest)
     if name not in ("connect", "sessions", "off"):
         parser.add_argument("notebook_id", nargs="?", type=_id, metavar="NOTEBOOK_ID")
     return Command(name=name, **parser.read(rest))
+
+
+def _read_copy(parser: _Parser, line: str) -> Command:
+    parser.add_argument("variables", nargs="+", type=_name, metavar="NAME")
+    parser.add_argument("--as", dest="new_name", type=_name, metavar="NEW")
+    found = parser.read(line)
+    if found["new_name"] is not None and len(found["variables"]) > 1:
+        parser.error("--as goes with one NAME")
+    return Command(name=parser.prog.split()[1], variables=tuple(found["variables"]), new_name=found["new_name"])
 
 
 def _add_kernel_options(parser: _Parser) -> None:

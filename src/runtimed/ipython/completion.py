@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import keyword
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +27,9 @@ __all__ = ["RuntimedCompleter"]
 ENVIRONMENTS: Final = ("auto", "conda:prewarmed", "current", "kernelspec:", "python:", "uv:prewarmed")
 KERNEL_TYPES: Final = ("deno", "python")
 KERNEL_OPTIONS: Final = ("--env", "--kernel-type")
+
+_PYTHONS: Final = frozenset([*keyword.kwlist, *dir(builtins), "In", "Out", "exit", "quit", "get_ipython"])
+"""Names that every kernel has."""
 
 _LINE: Final = re.compile(
     r"\s*(?P<magic>%%runtimed_cell|%runtimed_cell|%%runtimed|%runtimed)\s+(?P<rest>.*)", re.DOTALL
@@ -69,8 +74,8 @@ class RuntimedCompleter:
             case ["--kernel-type"]:
                 return KERNEL_TYPES
             case ["--out"]:
-                return [name for name in self._magics.namespace if not name.startswith("_")]
-            case ["--timeout"]:
+                return self._local_names()
+            case ["--timeout" | "--as"]:
                 return ()
         plain = positional(words)
         left = [option for option in OPTIONS if option not in words]
@@ -102,12 +107,30 @@ class RuntimedCompleter:
                 return (*BROWSER_COMMANDS, *ACTIONS)
             case ["browser", "start"]:
                 return _sessions(typed, status="active", kind="browser")
+            case ["push", *names]:
+                return [*(name for name in self._local_names() if name not in names), "--as"]
+            case ["pull", *names]:
+                return [*(name for name in self._remote_names(typed) if name not in names), "--as"]
             case ["stop"]:
                 return _sessions(typed)
             case ["replay", _] | ["cells" | "interrupt" | "restart"] | ["env", "trust"]:
                 return _notebooks(typed)
             case _:
                 return ()
+
+    def _local_names(self) -> list[str]:
+        return [name for name in self._magics.namespace if not name.startswith("_")]
+
+    def _remote_names(self, typed: str) -> list[str]:
+        """Return names of the session's kernel that begin with what is typed, but for those of Python itself."""
+        notebook_id = self._notebook([])
+        if notebook_id is None:
+            return []
+        try:
+            reply = Client(patience=KERNEL_PATIENCE).sessions.complete(notebook_id, typed)
+        except RuntimedError:
+            return []
+        return [name for name in reply["matches"] if name.isidentifier() and name not in _PYTHONS]
 
     def _cell_ids(self, typed: str, words: Iterable[str] = ()) -> list[str]:
         notebook_id = self._notebook(positional(list(words)))

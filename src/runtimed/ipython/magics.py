@@ -16,7 +16,7 @@ from IPython.core.magic import Magics, cell_magic, line_cell_magic, magics_class
 from traitlets import Bool, Float, Unicode
 
 from runtimed.client import Execution, Session
-from runtimed.display import show_note
+from runtimed.display import readable_size, show_note
 from runtimed.durations import check_duration
 from runtimed.errors import CellNotFound, ExecutionTimeout, SessionError, SessionNotFound
 from runtimed.ids import MAX_LABEL, CellId, new_cell_id, new_execution_id, new_notebook_id
@@ -119,6 +119,10 @@ class RuntimedMagics(Magics):
         %runtimed cells               list the cells of the session, and which of them run or wait
         %runtimed replay [CELL_ID]    show the outputs of a cell, else of the running or latest execution, and follow it
                                       live; a prefix of an id is enough. The stop button only ends the following
+        %runtimed pull NAME [NAME…] [--as NEW]
+                                      copy variables of the session's kernel into this one, at most 8 MiB each
+        %runtimed push NAME [NAME…] [--as NEW]
+                                      copy variables of this kernel into the session's
         %runtimed interrupt           interrupt the running cell
         %runtimed restart             replace the kernel by a new one
         %runtimed stop                end the session for everybody; its cells and outputs stay readable
@@ -442,12 +446,30 @@ class RuntimedMagics(Magics):
                 _say(reports.cells_report(session))
             case "replay":
                 self._replay(session, command.cell_id)
+            case "pull" | "push":
+                self._copy(session, command)
             case "interrupt":
                 session.interrupt()
                 _say(f"Interrupted what runs in session {notebook_id}")
             case "restart":
                 session.restart_kernel()
                 _say(f"The kernel of session {notebook_id} is a fresh one")
+
+    def _copy(self, session: Session, command: Command) -> None:
+        """Copy variables between the two kernels, one after the other up to the first that is refused."""
+        sizes: list[int] = []
+        for name in command.variables:
+            new = command.new_name or name
+            if command.name == "pull":
+                value = self.namespace[new] = session.get(name, arrow=True, on_size=sizes.append)
+            elif name in self.namespace:
+                value = self.namespace[name]
+                session.put(new, value, arrow=True, on_size=sizes.append)
+            else:
+                raise UsageError(f"%runtimed push: there is no variable {name!r} here")
+            done, place = ("Pulled", "from") if command.name == "pull" else ("Pushed", "into")
+            kind, size = type(value).__name__, readable_size(sizes[-1])
+            _say(f"{done} {name}{f' as {new}' if new != name else ''} ({kind}, {size}) {place} {session.notebook_id}")
 
     def _trust(self, notebook_id: str | None) -> None:
         """Consent to what a session asks for, which may have yet to begin."""

@@ -6,7 +6,9 @@ Used by kernels, from their launcher, and by clients. Python 3.9 or newer; needs
 from __future__ import annotations
 
 import base64
+import importlib
 import io
+import operator
 import pickle
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -80,6 +82,8 @@ _PLAIN_BUILTINS = frozenset(
 )
 
 
+_TABLES = frozenset({("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "Table")})
+
 _CYTHON_FUNCTION = "cython_function_or_method"
 """The type of pandas' functions, in a module that is named after Cython's version."""
 
@@ -138,8 +142,55 @@ def _is_plain(module: str, name: str) -> bool:
     return (module in _PLAIN_MODULES and name[0] != "_") or module.startswith(_PLAIN_PACKAGES)
 
 
-def dump(value: Any, limit: int = MAX_VALUE) -> bytes:
+class _Call:
+    """A call that unpickling makes. The pickle names the function and not this class."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self._call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self._call
+
+
+class _TablePickler(pickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        """Called for all that is not of a built-in type that pickle knows."""
+        kind = type(obj)
+        if (kind.__module__.partition(".")[0], kind.__name__) not in _TABLES:
+            return NotImplemented
+        try:
+            return _reduced_table(obj)
+        except Exception:  # noqa: BLE001  # pyarrow is missing or knows no such column: the table is pickled itself
+            return NotImplemented
+
+
+def _reduced_table(table: Any) -> Any:
+    """Return what pickle calls to read a table from an Arrow IPC stream; NotImplemented for one that would change."""
+    pyarrow = importlib.import_module("pyarrow")
+    library = type(table).__module__.partition(".")[0]
+    rebuild = operator.methodcaller("read_all")
+    arrow = table
+    if library == "pandas":
+        if any(str(dtype) == "object" for dtype in (*table.dtypes, table.index.dtype)):
+            return NotImplemented  # Arrow would make arrays of lists and tuples
+        arrow, rebuild = pyarrow.Table.from_pandas(table), operator.methodcaller("to_pandas")
+    elif library == "polars":
+        arrow, rebuild = table.to_arrow(), importlib.import_module("polars").from_arrow
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, arrow.schema) as writer:
+        writer.write_table(arrow)
+    read = _Call(pyarrow.ipc.open_stream, sink.getvalue().to_pybytes())
+    return rebuild, (read if library == "pyarrow" else _Call(operator.methodcaller("read_all"), read),)
+
+
+def dump(value: Any, limit: int = MAX_VALUE, *, arrow: bool = False) -> bytes:
     """Pickle a value.
+
+    Args:
+        value: The value.
+        limit: Largest pickle, in bytes.
+        arrow: Whether tables of pandas, polars and pyarrow become Arrow IPC streams where pyarrow is installed, which
+            other versions of these packages read, too. A reader needs pyarrow then.
 
     Raises:
         TooLarge: If the pickle has more bytes than the limit; little more than that was made of it.
@@ -148,7 +199,7 @@ def dump(value: Any, limit: int = MAX_VALUE) -> bytes:
     for attempt in range(_ATTEMPTS):
         file = _Bounded(limit)
         try:
-            pickle.Pickler(file, _PROTOCOL).dump(value)
+            (_TablePickler if arrow else pickle.Pickler)(file, _PROTOCOL).dump(value)
         except RuntimeError as exc:  # "dictionary changed size during iteration"
             if "changed size" not in str(exc) or attempt == _ATTEMPTS - 1:
                 raise
@@ -187,7 +238,9 @@ def install(kernel: Any) -> None:
     namespace, session = kernel.shell.user_ns, kernel.session
 
     async def get(stream: Any, ident: Any, parent: Any) -> None:
-        session.send(stream, "runtimed_get_reply", _get(namespace, parent["content"]["name"]), parent, ident)
+        content = parent["content"]
+        reply = _get(namespace, content["name"], arrow=bool(content.get("arrow")))
+        session.send(stream, "runtimed_get_reply", reply, parent, ident)
 
     async def put(stream: Any, ident: Any, parent: Any) -> None:
         content = parent["content"]
@@ -209,11 +262,11 @@ def install(kernel: Any) -> None:
     hook.compute_format_data = compute_with_value
 
 
-def _get(namespace: Any, name: str) -> dict[str, Any]:
+def _get(namespace: Any, name: str, *, arrow: bool) -> dict[str, Any]:
     if name not in namespace:
         return {"status": "error", "error": "unknown"}
     try:
-        value = dump(namespace[name])
+        value = dump(namespace[name], arrow=arrow)
     except TooLarge:
         return {"status": "error", "error": "too large"}
     except Exception as exc:  # noqa: BLE001  # it says what it is

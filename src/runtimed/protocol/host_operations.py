@@ -229,6 +229,7 @@ class HostGetVariable(Operation[GetVariableReply], frozen=True, tag="host_get_va
     """See `GetVariable`."""
 
     name: str
+    arrow: bool = False
 
 
 class HostPutVariable(Operation[Done], frozen=True, tag="host_put_variable"):

@@ -199,9 +199,13 @@ class SendComm(InRoom[Done], frozen=True, tag="send_comm"):
 
 
 class GetVariable(InRoom[GetVariableReply], frozen=True, tag="get_variable"):
-    """Read a variable of the kernel as a pickle. Raises VariableNotFound, ValueRefused."""
+    """Read a variable of the kernel as a pickle. Raises VariableNotFound, ValueRefused.
+
+    With `arrow`, tables in it are Arrow IPC streams where the kernel has pyarrow.
+    """
 
     name: str
+    arrow: bool = False
 
 
 class PutVariable(InRoom[Done], frozen=True, tag="put_variable"):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import pickle
 import reprlib
 import unicodedata
+from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, ask
+from runtimed.client.given import check_callable
 from runtimed.display import readable_size
 from runtimed.errors import RuntimedError, ValueRefused, VariableNotFound
 from runtimed.kernel_launcher.values import MAX_VALUE, TooLarge, dump
@@ -18,7 +23,9 @@ from runtimed.protocol import kernel_operations as kernel_ops
 __all__ = ["get", "put", "result_value"]
 
 
-def get(notebook: Notebook, name: str) -> Flow[Any]:
+def get(
+    notebook: Notebook, name: str, *, arrow: bool = False, on_size: Callable[[int], object] | None = None
+) -> Flow[Any]:
     """Return a copy of a variable of the kernel, pickled there and unpickled here; at most 8 MiB.
 
     It is no execution: history, counters and other clients' work stay unchanged. While a cell runs, the value is that
@@ -27,6 +34,10 @@ def get(notebook: Notebook, name: str) -> Flow[Any]:
 
     Args:
         name: Name of the variable.
+        arrow: Whether tables of pandas, polars and pyarrow travel as Arrow IPC streams, which other versions of these
+            packages read, too. Where pyarrow is missing on either side, and where a pandas table has columns of Python
+            objects, tables are pickled like anything else.
+        on_size: Called with the number of bytes that were handed over.
 
     Raises:
         VariableNotFound: If the kernel has no such variable. It is a NameError, too.
@@ -35,7 +46,11 @@ def get(notebook: Notebook, name: str) -> Flow[Any]:
         RuntimedError: If it is no Python kernel, or does not answer in time.
     """
     name = _variable(name)
-    reply = yield from ask(kernel_ops.GetVariable(notebook_id=notebook.id, name=name))
+    check_callable("on_size", on_size)
+    arrow = arrow and importlib.util.find_spec("pyarrow") is not None
+    reply = yield from ask(kernel_ops.GetVariable(notebook_id=notebook.id, name=name, arrow=arrow))
+    if on_size is not None:
+        on_size(len(reply.value))
     try:
         return pickle.loads(reply.value)  # noqa: S301  # of a kernel of the same user, and asked for
     except Exception as exc:
@@ -44,12 +59,21 @@ def get(notebook: Notebook, name: str) -> Flow[Any]:
         ) from exc
 
 
-def put(notebook: Notebook, name: str, value: Any) -> Flow[None]:
+def put(
+    notebook: Notebook,
+    name: str,
+    value: Any,
+    *,
+    arrow: bool = False,
+    on_size: Callable[[int], object] | None = None,
+) -> Flow[None]:
     """Set a variable of the kernel to a copy of a value, pickled here and unpickled there; see `get`.
 
     Args:
         name: Name of the variable.
         value: A picklable value, at most 8 MiB. Its classes must be importable in the kernel.
+        arrow: As in `get`.
+        on_size: As in `get`.
 
     Raises:
         ValueRefused: If the value is too large, or cannot be pickled here or unpickled there.
@@ -57,8 +81,25 @@ def put(notebook: Notebook, name: str, value: Any) -> Flow[None]:
         RuntimedError: If it is no Python kernel, or does not answer in time.
     """
     name = _variable(name)
+    check_callable("on_size", on_size)
+    pickled = _pickled(name, value, arrow=arrow)
+    request = kernel_ops.PutVariable(notebook_id=notebook.id, name=name, pickled=pickled)
     try:
-        pickled = dump(value)
+        yield from ask(request)
+    except ValueRefused:
+        plain = _pickled(name, value, arrow=False)
+        if not arrow or plain == pickled:
+            raise
+        # The kernel cannot read Arrow.
+        pickled = plain
+        yield from ask(msgspec.structs.replace(request, pickled=plain))
+    if on_size is not None:
+        on_size(len(pickled))
+
+
+def _pickled(name: str, value: Any, *, arrow: bool) -> bytes:
+    try:
+        return dump(value, arrow=arrow)
     except TooLarge:
         raise ValueRefused(
             f"The value for {name!r} takes more than {readable_size(MAX_VALUE)} when it is pickled; write it into a "
@@ -69,7 +110,6 @@ def put(notebook: Notebook, name: str, value: Any) -> Flow[None]:
         raise ValueRefused(
             f"The value for {name!r} cannot be pickled: {type(exc).__name__}: {exc}", variable=name
         ) from exc
-    yield from ask(kernel_ops.PutVariable(notebook_id=notebook.id, name=name, pickled=pickled))
 
 
 def result_value(notebook: Notebook, execution_id: str) -> Flow[bytes | None]:

@@ -356,9 +356,9 @@ class RoomKernel(Hosted):
         if self._host.link is not None and self._host.link.is_attached:
             self._host.link.tell(HostFollowComms(wanted=self._log.wants_comms))
 
-    def get_variable(self, name: str) -> asyncio.Future[GetVariableReply]:
+    def get_variable(self, name: str, *, arrow: bool) -> asyncio.Future[GetVariableReply]:
         """Request a variable from the kernel, which answers while a cell runs if it can."""
-        return self._running_link().ask(HostGetVariable(name=name))
+        return self._running_link().ask(HostGetVariable(name=name, arrow=arrow))
 
     def put_variable(self, name: str, pickled: bytes) -> asyncio.Future[Done]:
         """Set a variable of the kernel."""

@@ -219,7 +219,7 @@ def _in_room(
         case kernel_ops.SendComm(message=message):
             return _done(room.kernel.send_comm(message))
         case kernel_ops.GetVariable():
-            return _answered(room.kernel.get_variable(operation.name))
+            return _answered(room.kernel.get_variable(operation.name, arrow=operation.arrow))
         case kernel_ops.PutVariable():
             return _answered(room.kernel.put_variable(operation.name, operation.pickled))
         case kernel_ops.GetResultValue():
