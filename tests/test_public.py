@@ -76,6 +76,8 @@ SESSION_MEMBERS = [
     "raw_events",
     "set_metadata",
     "get_metadata",
+    "save",
+    "export",
     "set_kernelspec",
     "get_kernelspec",
     "get_uv_dependencies",

@@ -22,5 +22,5 @@ def test_nothing_of_asyncio_is_left(name):
 
 
 def test_every_asynchronous_module_is_one_of_which_a_blocking_one_is_made_or_one_of_the_hands():
-    by_hand = {"async_apart.py", "async_handle.py", "async_browser_handle.py"}
+    by_hand = {"async_apart.py", "async_handle.py", "async_browser_handle.py", "async_work.py"}
     assert {path.name for path in CLIENT.glob("async_*.py")} == {*MADE, *by_hand}

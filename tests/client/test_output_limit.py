@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from runtimed import Client, ExecutionNotFound, Output, Session
+from runtimed.notebook_file.reading import read_notebook
 from tests.conftest import own_daemon, wait_until
 
 pytestmark = pytest.mark.slow
@@ -204,3 +205,11 @@ def test_a_client_that_waits_gets_the_same_result_though_the_daemon_dies(session
     assert result.truncated
     assert [output.output_type for output in result.outputs] == ["stream", "error"]
     assert lines(750).startswith(result.stdout)
+
+
+def test_a_file_has_all_outputs(session: Session, tmp_path: Path):
+    result = session.run(LINES.format(3000))
+    assert result.truncated
+    path = session.save(tmp_path / "a.ipynb")
+    saved = {cell.id: cell.outputs for cell in read_notebook(path.read_text(), path).cells}
+    assert saved[result.cell_id] == ({"output_type": "stream", "name": "stdout", "text": lines(3000)},)

@@ -234,6 +234,21 @@ def _add_sessions(commands: _Commands) -> None:
     _add_id(cells)
     cell = cells.add_argument("cells", nargs="*", metavar="CELL", help="only these cells, with all of their outputs")
     setattr(cell, COMPLETED_BY, "cell")
+    export = commands.add(
+        "export",
+        "export",
+        "write a session's cells and outputs as a notebook, script, Markdown or HTML",
+        "Ended sessions\ntoo.",
+    )
+    _add_id(export)
+    export.add_argument(
+        "--format",
+        choices=("ipynb", "py", "md", "html"),
+        help="py is a script with cells in percent format (default: what FILE's suffix says, else ipynb)",
+    )
+    export.add_argument(
+        "-o", "--output", metavar="FILE", help="the file, which is replaced atomically (default: standard output)"
+    )
     log = _add_json(
         commands.add(
             "log", "audit", "show who did what in a session (the audit log), newest first", "Ended\nsessions too."

@@ -10,6 +10,7 @@ from runtimed.client.calls import NOTEBOOK_METADATA, Past, working_folder
 from runtimed.client.client import Client
 from runtimed.client.daemon_client import DaemonClient
 from runtimed.client.execution import Execution
+from runtimed.client.files import ExportFormat
 from runtimed.client.questions import still_asks
 from runtimed.client.session import Session
 
@@ -23,6 +24,7 @@ __all__ = [
     "Client",
     "DaemonClient",
     "Execution",
+    "ExportFormat",
     "Past",
     "Session",
     "as_options",

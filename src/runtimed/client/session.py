@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +13,10 @@ from typing import Any
 from runtimed.client import calls
 from runtimed.client.blocking_handle import BlockingHandle, EventIterator
 from runtimed.client.execution import Execution
+from runtimed.client.files import ExportFormat, check_format, export, save_file
 from runtimed.client.handle import documented
 from runtimed.client.pages import Items
+from runtimed.client.work import work
 from runtimed.durations import DEFAULT_TIMEOUT
 from runtimed.errors import DaemonUnavailable, RuntimedError
 from runtimed.ids import CellId, ExecutionId
@@ -299,6 +302,46 @@ class Session(BlockingHandle):
         """See `calls.history`."""
         self._check_connected()
         return Items(self._perform, calls.history(self._notebook, cell_id))
+
+    # --- files ---
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write the session into its .ipynb file, atomically; do nothing if the file has just that already.
+
+        The bytes are those that Jupyter writes. A file that was changed since this session read or wrote it, and one
+        that is another's or no notebook, is never overwritten.
+
+        Args:
+            path: The file, which is the session's from now on; None for the one that it has.
+
+        Returns:
+            The file's real path.
+
+        Raises:
+            NotebookFileError: If the file cannot or must not be written. It is as it was.
+        """
+        self.connect()
+        contents = self._perform(calls.read_contents(self._notebook))
+        record = work(save_file, contents, path)
+        if record != contents.record:
+            self._perform(calls.record_file(self._notebook, record))
+        return Path(record.path)
+
+    def export(self, format: ExportFormat = "ipynb") -> bytes:  # noqa: A002  # as `runtimed export --format`
+        """Return the session in the format of a file.
+
+        Args:
+            format: `ipynb`; `py`, a script with cells in percent format; `md`, Markdown; `html`, a page.
+
+        Raises:
+            RuntimedError: If the package that writes the format is not installed; the sentence names it.
+
+        Source: Jupytext, "Notebook formats"; nbconvert, `HTMLExporter`.
+        """
+        check_format(format)
+        self.connect()
+        contents = self._perform(calls.read_contents(self._notebook))
+        return work(export, contents.notebook, format)
 
     # --- executions ---
 

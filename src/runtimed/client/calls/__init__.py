@@ -63,6 +63,7 @@ from runtimed.client.calls.executions import (
     run,
     wait,
 )
+from runtimed.client.calls.files import Contents, read_contents, record_file
 from runtimed.client.calls.kernel import (
     ask_kernel,
     complete,
@@ -85,6 +86,7 @@ from runtimed.client.calls.versions import history
 
 __all__ = [
     "NOTEBOOK_METADATA",
+    "Contents",
     "Notebook",
     "OnTimeout",
     "Page",
@@ -147,7 +149,9 @@ __all__ = [
     "put",
     "queue_cell",
     "raw_events",
+    "read_contents",
     "read_outputs",
+    "record_file",
     "remove_conda_dependency",
     "remove_uv_dependency",
     "restart_kernel",

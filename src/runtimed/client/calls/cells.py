@@ -17,7 +17,7 @@ from runtimed.models import Cell, CellType, Output
 from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import Blob, Event
+from runtimed.protocol.events import Blob, Event, Omitted
 
 __all__ = [
     "append_source",
@@ -37,6 +37,7 @@ __all__ = [
     "get_cell_type",
     "get_cells",
     "iter_cells",
+    "iter_whole_cells",
     "move_cell",
     "read_events",
     "set_cell_metadata",
@@ -195,7 +196,7 @@ def get_cell(notebook: Notebook, cell_id: str, *, outputs: bool = True) -> Flow[
     found = yield from _find_cell(notebook, cell_id, outputs=outputs)
     if found is None:
         raise CellNotFound(f"Cell not found: {cell_id}", cell_id=cell_id)
-    return (yield from _cell(notebook, found))
+    return (yield from _cell(notebook, found, whole=False))
 
 
 def get_cells(notebook: Notebook, *, outputs: bool = True) -> Flow[list[Cell]]:
@@ -213,6 +214,15 @@ def iter_cells(notebook: Notebook, *, outputs: bool = True) -> Pages[Cell]:
     Args:
         outputs: Whether to read their outputs, which may be large; else the cells have none.
     """
+    return _cells(notebook, outputs=outputs, whole=False)
+
+
+def iter_whole_cells(notebook: Notebook) -> Pages[Cell]:
+    """Iterate over the cells in order, with all of their outputs, those beyond the daemon's limit included."""
+    return _cells(notebook, outputs=True, whole=True)
+
+
+def _cells(notebook: Notebook, *, outputs: bool, whole: bool) -> Pages[Cell]:
 
     def read(start: int) -> Flow[Page[Cell]]:
         cells: list[Cell] = []
@@ -221,7 +231,7 @@ def iter_cells(notebook: Notebook, *, outputs: bool = True) -> Pages[Cell]:
         _forget_missing(notebook, seen, start, page)
         for found in page.cells:
             try:
-                cell = yield from _cell(notebook, found)
+                cell = yield from _cell(notebook, found, whole=whole)
             except CellNotFound:
                 continue  # deleted since the page was read
             cells.append(cell)
@@ -326,10 +336,16 @@ def _values(metadata: Mapping[str, str]) -> dict[str, Any]:
     return {key: value_of(text) for key, text in metadata.items()}
 
 
-def _cell(notebook: Notebook, found: document_ops.StoredCell) -> Flow[Cell]:
+def _cell(notebook: Notebook, found: document_ops.StoredCell, *, whole: bool) -> Flow[Cell]:
     source, metadata = yield from _content_of(notebook, found)
     notebook.seen[found.id] = source
     fold = yield from _fold(notebook, found)
+    if whole and fold.omitted is not None and found.execution_id is not None:
+        fold = OutputFold()
+        events = read_events(notebook, found.execution_id, 0, whole=True)
+        for _seq, event in (yield from events.all()):
+            if not isinstance(event, Omitted):
+                fold.add(event)
     omitted = fold.omitted
     return Cell(
         id=CellId(found.id),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, ask
@@ -11,7 +11,7 @@ from runtimed.document.checks import check_metadata
 from runtimed.errors import SessionError
 from runtimed.protocol import document_operations as document_ops
 
-__all__ = ["get_kernelspec", "get_metadata", "set_kernelspec", "set_metadata"]
+__all__ = ["get_kernelspec", "get_metadata", "get_notebook_metadata", "set_kernelspec", "set_metadata"]
 
 NOTEBOOK_METADATA: Final = "notebook_metadata"
 """Metadata key of the notebook-level metadata of an .ipynb file, as JSON."""
@@ -56,6 +56,16 @@ def set_kernelspec(notebook: Notebook, name: str, display_name: str, language: s
 
 def get_kernelspec(notebook: Notebook) -> Flow[dict[str, str] | None]:
     """Return the kernelspec in `notebook_metadata`; None if there is none."""
+    spec = (yield from get_notebook_metadata(notebook)).get("kernelspec")
+    return spec if isinstance(spec, dict) else None
+
+
+def get_notebook_metadata(notebook: Notebook) -> Flow[dict[str, Any]]:
+    """Return the notebook-level metadata of an .ipynb file; empty if there are none.
+
+    Raises:
+        SessionError: If the value is no JSON object.
+    """
     text = yield from get_metadata(notebook, NOTEBOOK_METADATA)
     try:
         metadata = json.loads(text) if text is not None else {}
@@ -63,5 +73,4 @@ def get_kernelspec(notebook: Notebook) -> Flow[dict[str, str] | None]:
         raise SessionError(f"The metadata value {NOTEBOOK_METADATA!r} is no JSON: {exc}") from exc
     if not isinstance(metadata, dict):
         raise SessionError(f"The metadata value {NOTEBOOK_METADATA!r} is no JSON object")
-    spec = metadata.get("kernelspec")
-    return spec if isinstance(spec, dict) else None
+    return metadata

@@ -1,0 +1,98 @@
+"""What a client does with notebook files: saves a session as one, and writes it in other formats. No daemon here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from runtimed.client.calls.files import Contents
+from runtimed.client.given import check_choice
+from runtimed.errors import NotebookFileError, RuntimedError
+from runtimed.notebook_file.merging import FileRecord, record_of
+from runtimed.notebook_file.reading import FORMAT, NotebookFile, read_notebook
+from runtimed.notebook_file.writing import with_former_outputs, write_notebook
+
+__all__ = ["ExportFormat", "check_format", "export", "save_file"]
+
+ExportFormat = Literal["ipynb", "py", "md", "html"]
+
+_NEEDED: Final = {"jupytext": "pip install 'ipython-runtimed[files]'", "nbconvert": "pip install nbconvert"}
+
+
+def save_file(contents: Contents, path: str | os.PathLike[str] | None) -> FileRecord:
+    """Write a session into its file, unless the file has just that; return what the session knows of it then.
+
+    Args:
+        contents: The session.
+        path: The file; None for the one that the session has.
+
+    Raises:
+        NotebookFileError: If there is another file, or one that was changed since, or it cannot be written.
+    """
+    from runtimed.storage.notebook_files import read_file, real_path, replace_file  # noqa: PLC0415  # brings SQLite
+
+    known, notebook = contents.record, contents.notebook
+    if path is None and known is None:
+        raise NotebookFileError(
+            f"The session {contents.session_id!r} has no file yet: give the path, save('analysis.ipynb')", path=None
+        )
+    real = real_path(known.path if path is None and known is not None else os.fspath(path or ""))
+    file = read_file(real)
+    if file is not None:
+        former = read_notebook(file.text, real)
+        notebook = with_former_outputs(notebook, former)
+        if former.version == FORMAT and (former.cells, former.metadata) == (notebook.cells, notebook.metadata):
+            return record_of(str(real), notebook)
+        _check_is_known(real, former, contents)
+    replace_file(real, write_notebook(notebook), None if file is None else file.status)
+    return record_of(str(real), notebook)
+
+
+def _check_is_known(path: Path, former: NotebookFile, contents: Contents) -> None:
+    """Check that a file has nothing that the session lacks."""
+    known, name = contents.record, contents.session_id
+    why = None
+    if former.version > FORMAT:
+        why = f"it has the format {former.version[0]}.{former.version[1]}, which is newer than this version knows"
+    elif known is None or known.path != str(path):
+        why = f"it is not the file of the session {name!r}: save to another path, or open_notebook() takes its cells in"
+    elif known != record_of(str(path), former):
+        why = f"it was changed since the session {name!r} read or wrote it: open_notebook() takes the changes in"
+    if why is not None:
+        raise NotebookFileError(f"{path} was not overwritten: {why}", path=str(path))
+
+
+def check_format(format: str) -> None:  # noqa: A002  # the name is the one of the option
+    """Refuse a format that there is not."""
+    check_choice("format", format, get_args(ExportFormat))
+
+
+def export(notebook: NotebookFile, format: ExportFormat) -> bytes:  # noqa: A002  # as above
+    """Return a notebook in another format.
+
+    Raises:
+        RuntimedError: If the package that writes the format is not installed.
+    """
+    content = write_notebook(notebook)
+    if format == "ipynb":
+        return content
+    import nbformat  # noqa: PLC0415  # takes longer than all else that a client imports
+
+    node = nbformat.reads(content, as_version=FORMAT[0])  # type: ignore[no-untyped-call]
+    text: str
+    if format == "html":
+        text, _resources = _imported("nbconvert", format).HTMLExporter().from_notebook_node(node)
+    else:
+        script = "py:percent" if notebook.language == "python" else "auto:percent"
+        text = _imported("jupytext", format).writes(node, fmt="md" if format == "md" else script)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _imported(package: str, wanted: str) -> Any:
+    try:
+        return __import__(package)
+    except ImportError as exc:
+        raise RuntimedError(
+            f"A session becomes {wanted} with {package}, which is not installed: {_NEEDED[package]}", package=package
+        ) from exc

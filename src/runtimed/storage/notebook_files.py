@@ -1,0 +1,137 @@
+"""Notebook files on the disk: read whole, and replaced whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from runtimed.errors import NotebookFileError
+
+__all__ = ["MAX_FILE", "ReadFile", "read_file", "real_path", "replace_file"]
+
+MAX_FILE: Final = 2**30
+"""Largest notebook file that is read, in bytes."""
+
+
+class ReadFile(NamedTuple):
+    """A file that was read.
+
+    Attributes:
+        text: Its text, without a byte order mark.
+        status: Its size, mode, owner and times.
+    """
+
+    text: str
+    status: os.stat_result
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Return a file's real path: symbolic links are followed, so that two names of one file are one.
+
+    Raises:
+        NotebookFileError: If there can be no such path, or it is a loop of links.
+    """
+    try:
+        found = os.path.realpath(Path(path).expanduser())
+        found.encode()  # the session keeps it
+    except (OSError, ValueError, RuntimeError) as exc:
+        raise NotebookFileError(f"{path!r} is no path of a notebook: {exc}", path=os.fspath(path)) from exc
+    return Path(found)
+
+
+def read_file(path: Path) -> ReadFile | None:
+    """Read a file; None if there is none.
+
+    Raises:
+        NotebookFileError: If it cannot be read, is no regular file, larger than MAX_FILE, or not UTF-8.
+    """
+    try:
+        # A pipe without a writer would never open.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise _unreadable(path, "it is no regular file")
+            if status.st_size > MAX_FILE:
+                raise _unreadable(path, f"it has {status.st_size} bytes; at most {MAX_FILE} are read")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return ReadFile(file.read().decode("utf-8-sig"), status)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise _unreadable(path, exc.strerror or str(exc)) from exc
+    except UnicodeDecodeError as exc:
+        raise _unreadable(path, f"it is no notebook: it is not UTF-8 at byte {exc.start}") from exc
+
+
+def replace_file(path: Path, content: bytes, former: os.stat_result | None) -> None:
+    """Replace a file by one with other content, atomically: whatever fails, the former one is whole.
+
+    The new file has the former one's mode, and its owner where that is possible.
+
+    Args:
+        path: The real path.
+        content: The new content.
+        former: The file that is to be replaced; None if there was none.
+
+    Raises:
+        NotebookFileError: If it cannot be written, or is no longer the former one.
+    """
+    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")  # a name has at most 255 bytes
+    try:
+        mode = None if former is None else stat.S_IMODE(former.st_mode)
+        # A new file has the mode that the umask gives it.
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else 0o600)
+        try:
+            if former is not None and mode is not None:
+                with contextlib.suppress(PermissionError):
+                    os.fchown(file, former.st_uid, former.st_gid)
+                os.fchmod(file, mode)
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            os.fsync(file)
+        finally:
+            os.close(file)
+        if _identity(_status(path)) != _identity(former):
+            raise NotebookFileError(
+                f"{path} was changed while it was being saved, and was not overwritten: save it again", path=str(path)
+            )
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as exc:
+        raise NotebookFileError(
+            f"{path} cannot be written: {exc.strerror or exc}. What was there is unchanged", path=str(path)
+        ) from exc
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _identity(status: os.stat_result | None) -> tuple[int, ...] | None:
+    return None if status is None else (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _unreadable(path: Path, why: str) -> NotebookFileError:
+    return NotebookFileError(f"{path} cannot be read: {why}", path=str(path))
