@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from runtimed.ids import MAX_SESSION_ID
-from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file, session_id_of
+from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file
+from runtimed.notebook_names import session_id_of
 
 
 def kernel_shell(metadata: Any = None, **variables: Any) -> Any:

@@ -6,10 +6,15 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from runtimed.ids import ClientId, ExecutionId
 
-__all__ = ["Begin", "Drop", "ExecutionQueue", "Instruction", "Interrupt", "Ticket"]
+__all__ = ["FAILED_BEFORE", "Begin", "Drop", "ExecutionQueue", "Instruction", "Interrupt", "Ticket"]
+
+
+FAILED_BEFORE: Final = "an execution that the same client queued before it failed"
+"""Why an execution is dropped behind a failed one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,7 @@ class ExecutionQueue:
         if not success:
             dropped = self._drop(
                 lambda ticket: ticket.client_id == client and (counted is None or ticket.execution_id in counted),
-                "an execution that the same client queued before it failed",
+                FAILED_BEFORE,
             )
         return [*dropped, *self._next()]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from runtimed.client import Session
 from runtimed.ids import SessionId
-from runtimed.ipython.naming import session_id_of
+from runtimed.notebook_names import session_id_of
 
 __all__ = ["JoinedSessions"]
 

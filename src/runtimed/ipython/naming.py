@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import uuid
 from pathlib import Path
 from typing import Any, Final
 
-from runtimed.errors import SessionError
-from runtimed.ids import CellId, SessionId, check_session_id
+from runtimed.ids import CellId
+from runtimed.notebook_names import notebook_path
 
-__all__ = ["document_cell_id", "frontend_cell_id", "notebook_file", "session_id_of"]
+__all__ = ["document_cell_id", "frontend_cell_id", "notebook_file"]
 
 _CELLS: Final = uuid.UUID("5f2b6c1e-7a43-5d0e-9c7b-3f0a4c1d2e68")
 
@@ -33,7 +32,7 @@ def frontend_cell_id(shell: Any) -> str | None:
 
 
 def notebook_file(shell: Any) -> Path | None:
-    """Return the absolute path of this kernel's notebook; None if it is unknown.
+    """Return the real path of this kernel's notebook; None if it is unknown.
 
     Source: VS Code sets `__vsc_ipynb_file__` in the namespace; Jupyter Server sets JPY_SESSION_NAME in the environment
     of kernels (of consoles as well, whose name is no path of a file).
@@ -41,18 +40,7 @@ def notebook_file(shell: Any) -> Path | None:
     value = shell.user_ns.get("__vsc_ipynb_file__")
     if not isinstance(value, str) and getattr(shell, "kernel", None) is not None:
         value = os.environ.get("JPY_SESSION_NAME")
-    if not isinstance(value, str) or not Path(value).is_absolute():
-        return None
-    path = Path(os.path.normpath(value))
-    return path if path.suffix == ".ipynb" or path.is_file() else None
-
-
-def session_id_of(path: Path) -> SessionId:
-    """Return the id of the session named after a notebook file: its path, or a hash of a path that is no valid id."""
-    try:
-        return check_session_id(str(path))
-    except SessionError:
-        return SessionId(f"notebook-{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}")
+    return notebook_path(value)
 
 
 def document_cell_id(path: Path | None, cell_id: str) -> CellId:

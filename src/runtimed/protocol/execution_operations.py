@@ -100,6 +100,8 @@ class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
         store_history: Whether the kernel counts it. An execution that is silent or not counted is none of the document:
             no cell is added, or gets its source.
         stop_on_error: Whether its failure cancels what the same client has queued behind it.
+        unless_failed: An execution; if it has ended, neither well nor without `stop_on_error`, this one is cancelled at
+            once, as it would have been if it had waited behind it.
         unless_queued: Queue nothing, and reply at once, if the cell's latest execution has the same code and has not
             ended.
     """
@@ -120,6 +122,7 @@ class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
     silent: bool = False
     store_history: bool = True
     stop_on_error: bool = True
+    unless_failed: str | None = None
     unless_queued: bool = False
 
 

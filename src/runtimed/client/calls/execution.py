@@ -77,6 +77,7 @@ def submit(
     silent: bool = False,
     store_history: bool = True,
     stop_on_error: bool = True,
+    unless_failed: str | None = None,
     kernel_type: str = "python",
     env_source: str = "auto",
     notebook_path: str | Path | None = None,
@@ -102,6 +103,8 @@ def submit(
         store_history: Whether the kernel counts it. One that is silent or not counted belongs to no cell of the
             document: the code is neither added nor set.
         stop_on_error: Whether its failure cancels what this client has queued behind it.
+        unless_failed: The id of an earlier execution. If that has failed meanwhile, this one is cancelled at once, as
+            if it had waited behind it: for frontends that queue many cells in one go.
         kernel_type: The language, if a kernel is started; see `start_kernel`.
         env_source: Its environment; see `start_kernel`.
         notebook_path: Where it works; see `start_kernel`.
@@ -141,6 +144,7 @@ def submit(
         silent=silent,
         store_history=store_history,
         stop_on_error=stop_on_error,
+        unless_failed=unless_failed,
         unless_queued=unless_queued,
         kernel=kernel_choice(kernel_type, env_source, notebook_path),
     )

@@ -17,7 +17,7 @@ from runtimed.daemon.rooms.queued_cells import QueuedCells
 from runtimed.document.checks import check_cell_id, check_execution, check_new_id, check_source
 from runtimed.errors import InvalidArgument, InvalidCell, StorageError
 from runtimed.execution import programs
-from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
+from runtimed.execution.queue import FAILED_BEFORE, Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
 from runtimed.models import AuditAction, QueuedExecution
 from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
@@ -108,9 +108,17 @@ class Executions:
             self._note("execution_queued", actor, execution_id, CellId(request.cell_id))
             self._log.append(Queued(at=now, execution_id=execution_id, cell_id=request.cell_id, author=client_id))
         # The kernel works while the cell is written.
-        self._follow(self._queue.add(Ticket(execution_id, client_id)))
+        if request.unless_failed is not None and self._has_failed(ExecutionId(request.unless_failed)):
+            self._follow([Drop(execution_id, FAILED_BEFORE)])
+        else:
+            self._follow(self._queue.add(Ticket(execution_id, client_id)))
         if request.store_history and not request.silent:
             self._cells.add(request, actor)
+
+    def _has_failed(self, execution_id: ExecutionId) -> bool:
+        """Whether an execution has ended so that those behind it were cancelled."""
+        row = self._store.execution(execution_id)
+        return row is not None and row.stop_on_error and row.status in ("error", "cancelled", "died")
 
     def is_known(self, request: Enqueue) -> bool:
         """Whether this execution was queued already, however it ended.

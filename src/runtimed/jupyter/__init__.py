@@ -1,0 +1,1 @@
+"""What Jupyter's own programs load or start: kernels for any frontend."""

@@ -1,0 +1,64 @@
+"""Which session a proxy kernel joins, and which of its cells a request runs. Nothing here waits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtimed.ids import SessionId, check_session_id
+from runtimed.notebook_names import notebook_path, session_id_of
+
+__all__ = ["Choice", "cell_id_in", "choose"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The session of a proxy kernel.
+
+    Attributes:
+        session_id: Its id.
+        notebook: The notebook's file, if the frontend named one.
+        is_new: Whether nobody named it, so that only this kernel knows its id.
+    """
+
+    session_id: SessionId
+    notebook: Path | None = None
+    is_new: bool = False
+
+
+def choose(given: str | None, environment: Mapping[str, str], connection: tuple[str, str]) -> Choice:
+    """Return the session: the given one, RUNTIMED_NOTEBOOK_ID, the notebook's, or one of this kernel alone.
+
+    The last stays the same when a frontend restarts the kernel, as the connection does.
+
+    Args:
+        given: The id on the command line.
+        environment: The environment variables; Jupyter Server sets JPY_SESSION_NAME to the notebook's path.
+        connection: The connection file's path, and its key.
+
+    Raises:
+        SessionError: If an id is invalid.
+    """
+    notebook = notebook_path(environment.get("JPY_SESSION_NAME"))
+    named = given or environment.get("RUNTIMED_NOTEBOOK_ID")
+    if named:
+        return Choice(check_session_id(named), notebook)
+    if notebook is not None:
+        return Choice(session_id_of(notebook), notebook)
+    digest = hashlib.sha256("\0".join(connection).encode("utf-8", "surrogateescape")).hexdigest()
+    return Choice(SessionId(f"kernel-{digest[:32]}"), is_new=True)
+
+
+def cell_id_in(metadata: Mapping[str, Any]) -> str | None:
+    """Return the frontend's id of the cell that a request runs; None if it names none.
+
+    Source: JupyterLab, Notebook and VS Code send it as `cellId`; others as `cell_id`.
+    """
+    for name in ("cellId", "cell_id"):
+        value = metadata.get(name)
+        if isinstance(value, str) and value:
+            return value
+    return None

@@ -1,0 +1,34 @@
+"""The session that is named after a notebook's file, the same one for everybody who opens the file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from runtimed.errors import SessionError
+from runtimed.ids import SessionId, check_session_id
+
+__all__ = ["notebook_path", "session_id_of"]
+
+
+def notebook_path(value: object) -> Path | None:
+    """Return the real path of a notebook's file, as a frontend names it; None for what names no file.
+
+    Two names of one file, as through a symbolic link, have one real path, and so one session.
+
+    Args:
+        value: An absolute path that ends with `.ipynb`, or that of an existing file.
+    """
+    if not isinstance(value, str) or not Path(value).is_absolute():
+        return None
+    path = Path(os.path.realpath(value))
+    return path if path.suffix == ".ipynb" or path.is_file() else None
+
+
+def session_id_of(path: Path) -> SessionId:
+    """Return the id of the session named after a notebook file: its path, or a hash of a path that is no valid id."""
+    try:
+        return check_session_id(str(path))
+    except SessionError:
+        return SessionId(f"notebook-{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}")
