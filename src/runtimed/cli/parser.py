@@ -104,6 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_running(commands)
     _add_sessions(commands)
     _add_env(commands)
+    _add_kernelspec(commands)
     completion = commands.add(
         "completion",
         "completion",
@@ -361,6 +362,35 @@ def _add_env(commands: _Commands) -> None:
     which.add_argument("--all", action="store_true", help="all environments that are not in use")
     prune.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     _add_json(prune)
+
+
+def _add_kernelspec(commands: _Commands) -> None:
+    kernelspec = commands.add(
+        "kernelspec", "kernelspec", "install a kernel for Jupyter's frontends that joins one session"
+    )
+    kernelspec.set_defaults(command=None, helped=kernelspec)
+    kernelspec_commands = kernelspec.add_subparsers(metavar="COMMAND")
+    install = kernelspec_commands.add_parser(
+        "install",
+        help="install one",
+        description="Install a kernel that joins one session, whatever notebook runs it. The kernel "
+        '"Shared session (runtimed)", which comes with the package, joins the notebook\'s session.',
+    )
+    install.set_defaults(command=("kernelspec", "kernelspec_install"))
+    session = install.add_argument(
+        "--session",
+        dest="id",
+        type=_session_id,
+        metavar="ID",
+        required=True,
+        help="the session, which need not exist yet",
+    )
+    setattr(session, COMPLETED_BY, "session")
+    install.add_argument("--name", required=True, help="the kernelspec's name: ASCII letters, digits and - . _")
+    install.add_argument("--display-name", metavar="TEXT", help="what frontends show (default: the ID)")
+    install.add_argument(
+        "--prefix", metavar="DIR", help="below this folder, such as that of an environment (default: for this user)"
+    )
 
 
 def _add_id(parser: argparse.ArgumentParser, *, nargs: str | None = None, text: str = "the session") -> None:

@@ -1,6 +1,7 @@
 """A real frontend's side of the proxy kernel: Jupyter's own kernel manager and client."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +10,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from runtimed import Client
+import runtimed
 
 SPECS: Final = Path(__file__).parents[3] / "jupyter-config"
 """Where Jupyter finds the kernelspec that the package installs."""
@@ -17,12 +18,11 @@ SPECS: Final = Path(__file__).parents[3] / "jupyter-config"
 TIMEOUT: Final = 30.0
 
 
-class Frontend:
-    """A frontend with a kernel of its own."""
+class Client:
+    """A frontend's client of a kernel."""
 
-    def __init__(self, manager: KernelManager) -> None:
-        self.manager = manager
-        self.client: BlockingKernelClient = manager.client()
+    def __init__(self, client: BlockingKernelClient) -> None:
+        self.client = client
         self.client.start_channels()
         self.client.wait_for_ready(timeout=TIMEOUT)
 
@@ -63,6 +63,14 @@ class Frontend:
         """Execute, and return what was printed."""
         return "".join(content["text"] for kind, content in self.run(code)[1] if kind == "stream")
 
+
+class Frontend(Client):
+    """A frontend that manages its kernel."""
+
+    def __init__(self, manager: KernelManager) -> None:
+        super().__init__(manager.client())
+        self.manager = manager
+
     def close(self) -> None:
         self.client.stop_channels()
         if self.manager.is_alive():
@@ -82,17 +90,16 @@ def start(shared_daemon: Path) -> Iterator[Start]:
         for name in ("JPY_SESSION_NAME", "RUNTIMED_NOTEBOOK_ID"):
             patch.delenv(name, raising=False)
 
-        def start(session_id: str | None = None, **options: Any) -> Frontend:
-            patch.setenv("RUNTIMED_NOTEBOOK_ID", session_id or "")
+        def start(session_id: str = "", **environment: str) -> Frontend:
             manager = KernelManager(kernel_name="runtimed")
-            manager.start_kernel(**options)
+            manager.start_kernel(env={**os.environ, "RUNTIMED_NOTEBOOK_ID": session_id, **environment})
             frontend = Frontend(manager)
             stack.callback(frontend.close)
             return frontend
 
         yield start
-    for status in Client().sessions.iter(status="active"):
-        Client().sessions.stop(status.session_id)
+    for status in runtimed.Client().sessions.iter(status="active"):
+        runtimed.Client().sessions.stop(status.session_id)
 
 
 @pytest.fixture(scope="module")
