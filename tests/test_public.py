@@ -76,6 +76,7 @@ SESSION_MEMBERS = [
     "raw_events",
     "set_metadata",
     "get_metadata",
+    "open_notebook",
     "save",
     "export",
     "set_kernelspec",

@@ -32,6 +32,7 @@ __all__ = [
     "Image",
     "KernelStatus",
     "NotebookEdit",
+    "OpenedNotebook",
     "Output",
     "OutputPage",
     "OutputType",
@@ -495,6 +496,32 @@ class Image:
 
     def _repr_png_(self) -> bytes:
         return self.data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedNotebook:
+    """What a session took from its notebook file.
+
+    Attributes:
+        path: The file's real path.
+        upgraded_from: Format of the file if it is older than 4.5, such as `3.0`; the next `save` writes 4.5.
+        added: New cells.
+        changed: Cells that were changed in the file alone.
+        deleted: Cells that are gone from the file, and were not changed in the session.
+        kept: Cells that are gone from the file, and were changed in the session.
+        conflicts: Cells that were changed in both: the session's version, and the id under which the file's version
+            stands behind it.
+        metadata_conflict: Whether the notebook's metadata were changed in both; the session's stay.
+    """
+
+    path: Path
+    upgraded_from: str | None = None
+    added: tuple[CellId, ...] = ()
+    changed: tuple[CellId, ...] = ()
+    deleted: tuple[CellId, ...] = ()
+    kept: tuple[CellId, ...] = ()
+    conflicts: Mapping[CellId, CellId] = field(default_factory=dict)
+    metadata_conflict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,15 +4,22 @@ import io
 import json
 import os
 import stat
+import uuid
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from runtimed import InvalidArgument, NotebookFileError
+from runtimed import EnvironmentFailed, InvalidArgument, NotebookFileError, OpenedNotebook, Session
 from runtimed.client.files import export
+from runtimed.ids import CellId
+from runtimed.notebook_file.outputs import normal
 from runtimed.notebook_file.reading import FileCell, NotebookFile, read_notebook
 from tests.client.faces import on_one_face
+from tests.notebook_file.test_writing import METADATA, notebook_cells
 
 PICTURE = """
 from IPython.display import display
@@ -205,3 +212,206 @@ def test_a_notebook_becomes_markdown_and_a_script_in_its_language():
         metadata={"kernelspec": {"name": "ir", "display_name": "R", "language": "R"}}, cells=NOTEBOOK.cells
     )
     assert "# %%" in export(r, "py").decode()
+
+
+def write(path: Path, *cells: dict[str, Any], minor: int = 5, **metadata: Any) -> Path:
+    content = {"nbformat": 4, "nbformat_minor": minor, "metadata": metadata, "cells": list(cells)}
+    path.write_text(json.dumps(content, indent=1))
+    return path
+
+
+def code(
+    cell_id: str, source: str, *outputs: dict[str, Any], count: int | None = None, **metadata: Any
+) -> dict[str, Any]:
+    return {
+        "cell_type": "code",
+        "id": cell_id,
+        "source": source,
+        "metadata": metadata,
+        "outputs": list(outputs),
+        "execution_count": count,
+    }
+
+
+def ids(*texts: str) -> tuple[CellId, ...]:
+    return tuple(map(CellId, texts))
+
+
+def stream(text: str) -> dict[str, Any]:
+    return {"output_type": "stream", "name": "stdout", "text": text}
+
+
+def test_a_file_becomes_a_session_with_everything_in_it(session, tmp_path):
+    large = "x" * 2**21
+    shown = {
+        "output_type": "display_data",
+        "data": {"image/png": "aGk=", "text/plain": large, "application/json": {"a": [1]}},
+        "metadata": {"image/png": {"width": 3}},
+    }
+    picture = {"a": {"image/png": "aGk="}}
+    failed = {"output_type": "error", "ename": "E", "evalue": "e", "traceback": ["E: e"]}
+    path = write(
+        tmp_path / "a.ipynb",
+        {
+            "cell_type": "markdown",
+            "id": "m",
+            "source": "# é",
+            "metadata": {},
+            "attachments": {"a": {"image/png": "aGk="}},
+        },
+        code("one", "1\n2", stream("a"), shown, count=7, tags=["t"], jupyter={"source_hidden": True}, nothing=None),
+        code("two", "3", failed),
+        code("three", "4", count=9),
+        {"cell_type": "raw", "id": "r", "source": "raw", "metadata": {}},
+        kernelspec={"name": "python3", "display_name": "Python 3"},
+    )
+    before = path.read_bytes()
+
+    opened = session.open_notebook(path)
+
+    assert opened == OpenedNotebook(path=path, added=ids("m", "one", "two", "three", "r"))
+    cells = session.get_cells()
+    assert [cell.id for cell in cells] == ["m", "one", "two", "three", "r"]
+    assert [cell.cell_type for cell in cells] == ["markdown", "code", "code", "code", "raw"]
+    assert [cell.execution_count for cell in cells] == [None, 7, None, 9, None]
+    assert cells[0].metadata == {"attachments": picture}
+    assert cells[1].metadata == {"tags": ["t"], "jupyter": {"source_hidden": True}, "nothing": None}
+    first, second = cells[1].outputs
+    assert first.text == "a"
+    assert second.data == {"image/png": b"hi", "text/plain": large, "application/json": {"a": [1]}}
+    assert second.metadata == {"image/png": {"width": 3}}
+    assert [output.ename for output in cells[2].outputs] == ["E"]
+    assert session.wait(cells[1].execution_id).success
+    assert not session.wait(cells[2].execution_id).success
+    assert session.get_kernelspec() == {"name": "python3", "display_name": "Python 3"}
+
+    executions = [cell.execution_id for cell in cells]
+    assert session.open_notebook(path) == OpenedNotebook(path=path)
+    session.save()
+    assert path.read_bytes() == before
+    assert [cell.execution_id for cell in session.get_cells()] == executions
+
+
+def test_a_file_that_was_edited_outside_merges_cell_by_cell(session, tmp_path):
+    path = write(tmp_path / "a.ipynb", code("a", "1"), code("b", "2", stream("old")), code("c", "3"), code("d", "4"))
+    session.open_notebook(path)
+    session.set_source("a", "here")
+    session.set_source("d", "here")
+    session.create_cell("mine", cell_id="x")
+
+    write(
+        path,
+        code("a", "there"),
+        code("new", "5"),
+        code("b", "there", stream("new"), kept=True),
+        code("d", "4"),
+        title="t",
+    )
+    with pytest.raises(NotebookFileError, match="it was changed since"):
+        session.save()
+    opened = session.open_notebook(path)
+
+    twin = opened.conflicts["a"]
+    assert opened == OpenedNotebook(
+        path=path, added=ids("new"), changed=ids("b"), deleted=ids("c"), conflicts={CellId("a"): twin}
+    )
+    cells = session.get_cells()
+    assert [(cell.id, cell.source) for cell in cells] == [
+        ("a", "here"),
+        (twin, "there"),
+        ("new", "5"),
+        ("b", "there"),
+        ("d", "here"),
+        ("x", "mine"),
+    ]
+    assert (cells[3].metadata, cells[3].outputs[0].text) == ({"kept": True}, "new")
+    assert json.loads(session.get_metadata("notebook_metadata")) == {"title": "t"}
+    session.save()
+    assert [cell.source for cell in cells_in(path)] == ["here", "there", "5", "there", "here", "mine"]
+    assert session.open_notebook(path) == OpenedNotebook(path=path)
+
+
+def test_cells_that_were_moved_in_the_file_are_moved(session, tmp_path):
+    path = write(tmp_path / "a.ipynb", code("a", "1"), code("b", "2"), code("c", "3"))
+    session.open_notebook(path)
+    write(path, code("c", "3"), code("new", "4"), code("a", "1"), code("b", "2"))
+    session.open_notebook(path)
+    assert session.get_cell_ids() == ["c", "new", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "There is no file"),
+        ('{"nbformat": 4, "nbformat_minor": 5, "cells": [{"cell_ty', "it is no notebook"),
+        (json.dumps(NEWER), "has the format 4.9; this version knows formats up to 4.5"),
+        (json.dumps({**OTHER, "cells": [code("a", "1"), code("a", "2")]}), "two of its cells have the id 'a'"),
+        (json.dumps({**OTHER, "cells": [code("a", "1"), code("b", "\ud800")]}), "was not opened: .* lone surrogate"),
+        (
+            json.dumps({**OTHER, "cells": [code("a", "1"), code("b", "2", x=float("nan"))]}),
+            "must be a JSON value",
+        ),
+        (json.dumps({**OTHER, "cells": [code("a", "1"), code("b", "2", count=-1)]}), "was not opened: .* count"),
+        (
+            json.dumps({**OTHER, "cells": [code("a", "1"), code("b", "2", stream("x" * (15 * 2**20)))]}),
+            "was not opened: The cell b has [0-9]+ bytes with its outputs",
+        ),
+    ],
+    ids=["none", "half", "newer", "double", "surrogate", "nan", "count", "huge"],
+)
+def test_a_file_that_cannot_be_taken_in_leaves_the_session_as_it_is(session, tmp_path, content, why):
+    path = tmp_path / "a.ipynb"
+    if content is not None:
+        path.write_text(content)
+    session.create_cell("mine")
+    with pytest.raises(NotebookFileError, match=why):
+        session.open_notebook(path)
+    assert [cell.source for cell in session.get_cells()] == ["mine"]
+    assert session.get_metadata("notebook_metadata") is None
+
+
+def test_an_older_format_is_named_and_written_as_the_present_one(session, tmp_path):
+    from nbformat import v3
+
+    cells = [v3.new_code_cell(input="1", outputs=[v3.new_output("stream", output_text="a")])]
+    path = tmp_path / "a.ipynb"
+    path.write_text(v3.writes_json(v3.new_notebook(worksheets=[v3.new_worksheet(cells=cells)])))
+    assert session.open_notebook(path).upgraded_from == "3.0"
+    assert session.open_notebook(path).added == ()
+    session.save()
+    assert nbformat.read(path, as_version=4).nbformat_minor == 5
+    assert session.open_notebook(path) == OpenedNotebook(path=path)
+    assert [(cell.source, cell.outputs[0].text) for cell in session.get_cells()] == [("1", "a")]
+
+
+def test_opening_a_file_is_no_consent_to_its_dependencies(session, tmp_path, monkeypatch):
+    monkeypatch.delenv("RUNTIMED_ENV", raising=False)  # `auto` decides
+    script = '# /// script\n# dependencies = ["no-such-package-from-a-file"]\n# ///'
+    session.open_notebook(write(tmp_path / "a.ipynb", code("a", script)))
+    with pytest.raises(EnvironmentFailed, match="asks for dependencies that you have not consented to"):
+        session.start_kernel()
+    runt = {"uv": {"dependencies": ["no-such-package-from-a-file"]}}
+    session.open_notebook(write(tmp_path / "a.ipynb", code("a", "1"), runt=runt))
+    with pytest.raises(EnvironmentFailed, match="asks for dependencies that you have not consented to"):
+        session.start_kernel()
+
+
+def test_many_cells_in_several_messages_keep_their_order(session, tmp_path):
+    cells = [code(f"id-{n}", f"{n}", stream("x" * 20_000)) for n in range(250)]
+    session.open_notebook(write(tmp_path / "a.ipynb", *cells))
+    assert [cell.source for cell in session.iter_cells()] == [f"{n}" for n in range(250)]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(notebook_cells(), max_size=4), METADATA)
+def test_any_notebook_is_the_same_after_a_session(shared_daemon, tmp_path, contents, metadata):
+    for number, cell in enumerate(contents):
+        cell["id"] = f"id-{number}"
+        # What a session has of outputs is what it would write of them.
+        cell.update({"outputs": list(normal(cell["outputs"]))} if cell["cell_type"] == "code" else {})
+    path = write(tmp_path / "a.ipynb", *contents, **metadata)
+    with Session(f"property-{uuid.uuid4()}") as session:
+        session.open_notebook(path)
+        exported = session.export()
+        session.stop()
+    assert exported == jupyters(path)

@@ -13,7 +13,7 @@ from runtimed.client.async_execution import AsyncExecution
 from runtimed.client.async_handle import AsyncHandle, EventStream
 from runtimed.client.async_pages import AsyncItems
 from runtimed.client.async_work import work
-from runtimed.client.files import ExportFormat, check_format, export, save_file
+from runtimed.client.files import ExportFormat, check_format, export, merge_file, read_notebook_file, save_file
 from runtimed.client.handle import documented
 from runtimed.durations import DEFAULT_TIMEOUT
 from runtimed.errors import DaemonUnavailable, RuntimedError
@@ -26,6 +26,7 @@ from runtimed.models import (
     ExecutionEvent,
     ExecutionResult,
     NotebookEdit,
+    OpenedNotebook,
     Output,
     OutputPage,
     QueuedExecution,
@@ -299,6 +300,31 @@ class AsyncSession(AsyncHandle):
         return AsyncItems(self._perform, calls.history(self._notebook, cell_id))
 
     # --- files ---
+
+    async def open_notebook(self, path: str | os.PathLike[str]) -> OpenedNotebook:
+        """Take the cells of an .ipynb file into the session, with ids, metadata and outputs; the file is its own then.
+
+        A session that has cells merges with the file cell by cell, by id: what one side left as it was since the last
+        `open_notebook` or `save` is taken from the other. Where both changed a cell, both versions are kept. Opening a
+        file is no consent to install the dependencies that it names.
+
+        Args:
+            path: The file. Formats before 4.5 are converted.
+
+        Returns:
+            What was taken, and where both sides had changed.
+
+        Raises:
+            NotebookFileError: If there is no such file, it is not understood, or too large. The session is unchanged.
+
+        Source: nbformat 4.5.
+        """
+        real, notebook = await work(read_notebook_file, path)
+        await self.connect()
+        contents = await self._perform(calls.read_contents(self._notebook, outputs=False))
+        imports, opened = await work(merge_file, contents, real, notebook)
+        await self._perform(calls.take_in(self._notebook, imports))
+        return opened
 
     async def save(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the session into its .ipynb file, atomically; do nothing if the file has just that already.

@@ -1,23 +1,81 @@
-"""What a client does with notebook files: saves a session as one, and writes it in other formats. No daemon here."""
+"""What a client does with notebook files: reads and merges them, saves sessions, exports them. No daemon here."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from runtimed.client.calls.files import Contents
+from runtimed.client.calls.files import Contents, Imports, imports_of
 from runtimed.client.given import check_choice
-from runtimed.errors import NotebookFileError, RuntimedError
-from runtimed.notebook_file.merging import FileRecord, record_of
+from runtimed.errors import InvalidCell, NotebookFileError, RuntimedError, SessionError
+from runtimed.ids import CellId
+from runtimed.models import OpenedNotebook
+from runtimed.notebook_file.merging import FileRecord, merge, record_of
 from runtimed.notebook_file.reading import FORMAT, NotebookFile, read_notebook
 from runtimed.notebook_file.writing import with_former_outputs, write_notebook
 
-__all__ = ["ExportFormat", "check_format", "export", "save_file"]
+__all__ = ["ExportFormat", "check_format", "export", "merge_file", "read_notebook_file", "save_file"]
 
 ExportFormat = Literal["ipynb", "py", "md", "html"]
 
 _NEEDED: Final = {"jupytext": "pip install 'ipython-runtimed[files]'", "nbconvert": "pip install nbconvert"}
+
+
+def read_notebook_file(path: str | os.PathLike[str]) -> tuple[Path, NotebookFile]:
+    """Read a notebook file; return its real path, and what it has.
+
+    Raises:
+        NotebookFileError: If there is none, or it is not understood.
+    """
+    from runtimed.storage.notebook_files import read_file, real_path  # noqa: PLC0415  # brings SQLite
+
+    real = real_path(path)
+    file = read_file(real)
+    if file is None:
+        raise NotebookFileError(f"There is no file {real}", path=str(real))
+    notebook = read_notebook(file.text, real)
+    if notebook.version > FORMAT:
+        raise NotebookFileError(
+            f"{real} has the format {_dotted(notebook.version)}; this version knows formats up to {_dotted(FORMAT)}, "
+            "and would lose what is new in it",
+            path=str(real),
+        )
+    return real, notebook
+
+
+def merge_file(contents: Contents, path: Path, notebook: NotebookFile) -> tuple[Imports, OpenedNotebook]:
+    """Merge a file into a session: return what the session takes, and what to tell of it.
+
+    Raises:
+        NotebookFileError: If the session cannot take it; the session is unchanged.
+    """
+    known = contents.record if contents.record is not None and contents.record.path == str(path) else None
+    found = merge(known, contents.notebook, notebook)
+    try:
+        imports = imports_of(contents, found, record_of(str(path), notebook))
+    except (InvalidCell, SessionError) as exc:
+        raise NotebookFileError(f"{path} was not opened: {exc.message}", path=str(path)) from exc
+
+    def session_ids(ids: Iterable[str]) -> tuple[CellId, ...]:
+        return tuple(contents.cell_ids.get(one, CellId(one)) for one in ids)
+
+    twins = set(found.conflicts.values())
+    return imports, OpenedNotebook(
+        path=path,
+        upgraded_from=None if notebook.version == FORMAT else _dotted(notebook.version),
+        added=session_ids(put.cell.id for put in found.puts if put.is_new and put.cell.id not in twins),
+        changed=session_ids(put.cell.id for put in found.puts if not put.is_new),
+        deleted=session_ids(found.deleted),
+        kept=session_ids(found.kept),
+        conflicts=dict(zip(session_ids(found.conflicts), session_ids(found.conflicts.values()), strict=True)),
+        metadata_conflict=found.metadata_conflict,
+    )
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
 
 
 def save_file(contents: Contents, path: str | os.PathLike[str] | None) -> FileRecord:
@@ -54,7 +112,7 @@ def _check_is_known(path: Path, former: NotebookFile, contents: Contents) -> Non
     known, name = contents.record, contents.session_id
     why = None
     if former.version > FORMAT:
-        why = f"it has the format {former.version[0]}.{former.version[1]}, which is newer than this version knows"
+        why = f"it has the format {_dotted(former.version)}, which is newer than this version knows"
     elif known is None or known.path != str(path):
         why = f"it is not the file of the session {name!r}: save to another path, or open_notebook() takes its cells in"
     elif known != record_of(str(path), former):

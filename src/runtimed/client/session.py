@@ -13,7 +13,7 @@ from typing import Any
 from runtimed.client import calls
 from runtimed.client.blocking_handle import BlockingHandle, EventIterator
 from runtimed.client.execution import Execution
-from runtimed.client.files import ExportFormat, check_format, export, save_file
+from runtimed.client.files import ExportFormat, check_format, export, merge_file, read_notebook_file, save_file
 from runtimed.client.handle import documented
 from runtimed.client.pages import Items
 from runtimed.client.work import work
@@ -28,6 +28,7 @@ from runtimed.models import (
     ExecutionEvent,
     ExecutionResult,
     NotebookEdit,
+    OpenedNotebook,
     Output,
     OutputPage,
     QueuedExecution,
@@ -304,6 +305,31 @@ class Session(BlockingHandle):
         return Items(self._perform, calls.history(self._notebook, cell_id))
 
     # --- files ---
+
+    def open_notebook(self, path: str | os.PathLike[str]) -> OpenedNotebook:
+        """Take the cells of an .ipynb file into the session, with ids, metadata and outputs; the file is its own then.
+
+        A session that has cells merges with the file cell by cell, by id: what one side left as it was since the last
+        `open_notebook` or `save` is taken from the other. Where both changed a cell, both versions are kept. Opening a
+        file is no consent to install the dependencies that it names.
+
+        Args:
+            path: The file. Formats before 4.5 are converted.
+
+        Returns:
+            What was taken, and where both sides had changed.
+
+        Raises:
+            NotebookFileError: If there is no such file, it is not understood, or too large. The session is unchanged.
+
+        Source: nbformat 4.5.
+        """
+        real, notebook = work(read_notebook_file, path)
+        self.connect()
+        contents = self._perform(calls.read_contents(self._notebook, outputs=False))
+        imports, opened = work(merge_file, contents, real, notebook)
+        self._perform(calls.take_in(self._notebook, imports))
+        return opened
 
     def save(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the session into its .ipynb file, atomically; do nothing if the file has just that already.

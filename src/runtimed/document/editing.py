@@ -5,6 +5,8 @@ Each function returns None where the notebook is already as requested, so resent
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from runtimed.document import positions
 from runtimed.document.cells import CellRecord, Cells, Place
 from runtimed.document.checks import (
@@ -39,6 +41,7 @@ __all__ = [
     "append_source",
     "create_cell",
     "delete_cell",
+    "insert_cell",
     "move_cell",
     "set_cell_metadata",
     "set_cell_type",
@@ -90,6 +93,46 @@ def create_cell(
     if cells.cell(check_cell_id(cell_id)) is None:
         check_new_id(cell_id, "A cell id")
     return add_cell(cells, cell_id, source, cell_type, index)
+
+
+def insert_cell(
+    cells: Cells, cell_id: str, source: str, cell_type: CellType, metadata: Mapping[str, str], after: str | None
+) -> CellAdded | None:
+    """Add a cell with metadata behind another one; None if its id exists already.
+
+    Args:
+        cells: The notebook.
+        cell_id: The new cell's id.
+        source: Its source.
+        cell_type: Its type.
+        metadata: Its metadata, as JSON texts.
+        after: The cell behind which it stands; the front for None, the end for one that does not exist.
+
+    Raises:
+        InvalidCell: If a value is invalid.
+    """
+    new = check_cell_id(cell_id)
+    check_source(source)
+    check_cell_type(cell_type)
+    for key, value in metadata.items():
+        check_cell_metadata(key, value)
+    check_whole_metadata(metadata)
+    if cells.cell(new) is not None:
+        return None
+    before = None if after is None else cells.cell(CellId(after))
+    low = cells.place_at(-1) if after is not None and before is None else None if before is None else _place(before)
+    high = cells.place_at(0) if low is None else cells.place_behind(low)
+    position, moved = _between(cells, low, high, new)
+    record = CellRecord(
+        id=new,
+        cell_type=cell_type,
+        source=source,
+        position=position,
+        execution_count=None,
+        execution_id=None,
+        metadata=dict(metadata),
+    )
+    return CellAdded(record, moved)
 
 
 def delete_cell(cells: Cells, cell_id: str) -> CellDeleted:

@@ -14,6 +14,7 @@ from runtimed.durations import LONGEST
 __all__ = [
     "MAX_ITEMS",
     "MAX_NUMBER",
+    "Entries",
     "Environment",
     "Expressions",
     "Index",
@@ -38,3 +39,4 @@ Minutes = Annotated[float, Meta(ge=0, le=LONGEST / 60)]
 Texts = Annotated[list[str], Meta(max_length=MAX_ITEMS)]
 Environment = Annotated[dict[str, str], Meta(max_length=MAX_ITEMS)]
 Expressions = Annotated[dict[str, str], Meta(max_length=MAX_ITEMS)]
+Entries = Annotated[dict[str, str], Meta(max_length=MAX_ITEMS)]

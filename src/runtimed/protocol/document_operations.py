@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from runtimed.models import Attribution, CellType, NotebookEdit
-from runtimed.protocol.bounds import Index, Number, Texts
+from runtimed.protocol.bounds import MAX_ITEMS, Entries, Index, Number, Texts
 from runtimed.protocol.operation import Edit, InRoom, OnSession, ReplyBody
 from runtimed.protocol.replies import Done
 from runtimed.protocol.session_operations import FoundIds
@@ -35,6 +35,8 @@ __all__ = [
     "GetHistoryReply",
     "GetMetadata",
     "GetMetadataReply",
+    "ImportCells",
+    "ImportedCell",
     "MoveCell",
     "RemoveDependency",
     "RemoveDependencyReply",
@@ -106,6 +108,39 @@ class SetCellMetadata(Edit[Done], frozen=True, tag="set_cell_metadata"):
     cell_id: str
     key: str
     value: str | None = None
+
+
+class ImportedCell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A cell of a file.
+
+    Attributes:
+        after: The cell behind which a new one stands; the front for None, the end for one that does not exist.
+        base: For an existing cell, its source that `source` replaces; see `SetSource`.
+        metadata: Values are JSON texts. An existing cell has exactly these afterwards.
+        outputs: JSON text of its outputs, as notebook format 4 defines them.
+    """
+
+    cell_id: str
+    after: str | None = None
+    cell_type: CellType
+    source: str
+    base: str | None = None
+    metadata: Entries = msgspec.field(default_factory=dict)
+    execution_count: Index | None = None
+    outputs: str = "[]"
+
+
+class ImportCells(Edit[Done], frozen=True, tag="import_cells"):
+    """Add or replace cells with their outputs, in one transaction. It is no consent to dependencies in them.
+
+    The outputs become an execution that has ended. Idempotent.
+
+    Attributes:
+        metadata: The notebook's metadata, as JSON text; None leaves them as they are.
+    """
+
+    cells: Annotated[list[ImportedCell], msgspec.Meta(max_length=MAX_ITEMS)]
+    metadata: str | None = None
 
 
 class SetCellType(Edit[Done], frozen=True, tag="set_cell_type"):
@@ -283,6 +318,7 @@ EditOperation = (
     | DeleteCell
     | MoveCell
     | SetCellMetadata
+    | ImportCells
     | SetCellType
     | ClearOutputs
     | SetMetadata

@@ -63,7 +63,7 @@ from runtimed.client.calls.executions import (
     run,
     wait,
 )
-from runtimed.client.calls.files import Contents, read_contents, record_file
+from runtimed.client.calls.files import Contents, read_contents, record_file, take_in
 from runtimed.client.calls.kernel import (
     ask_kernel,
     complete,
@@ -172,6 +172,7 @@ __all__ = [
     "submit",
     "subscribe",
     "sync_environment",
+    "take_in",
     "trust_environment",
     "wait",
     "working_folder",

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from runtimed.client.calls.cells import iter_whole_cells
+from runtimed.client.calls.cells import iter_cells, iter_whole_cells
 from runtimed.client.calls.metadata import get_metadata, get_notebook_metadata, set_metadata
-from runtimed.client.calls.notebook import Notebook
-from runtimed.client.flows import Flow
-from runtimed.ids import SessionId
-from runtimed.notebook_file.merging import FILE_KEY, FileRecord
-from runtimed.notebook_file.reading import NotebookFile
-from runtimed.notebook_file.writing import file_cell
+from runtimed.client.calls.notebook import Notebook, check_text
+from runtimed.client.flows import Flow, ask
+from runtimed.document.checks import (
+    MAX_TEXT,
+    check_cell_id,
+    check_cell_metadata,
+    check_execution,
+    check_metadata,
+    check_whole_metadata,
+)
+from runtimed.document.entries import text_of
+from runtimed.errors import CellNotFound, InvalidCell
+from runtimed.ids import CellId, SessionId
+from runtimed.notebook_file.merging import FILE_KEY, FileRecord, Merge
+from runtimed.notebook_file.reading import FileCell, NotebookFile
+from runtimed.notebook_file.writing import ATTACHMENTS, file_cell, file_id
+from runtimed.protocol import document_operations as document_ops
 
-__all__ = ["Contents", "read_contents", "record_file"]
+__all__ = ["Contents", "Imports", "imports_of", "read_contents", "record_file", "take_in"]
+
+PIECE: Final = 2**20
+"""Bytes of cells from which a request is sent: performing it holds up everybody else for some 20 ms."""
+
+MAX_CELL: Final = 15 * 2**20
+"""Largest cell with its outputs, in bytes of JSON: what fits into a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,24 +41,149 @@ class Contents:
     """What a session has for a file.
 
     Attributes:
-        notebook: All of it, outputs beyond the daemon's limit included.
+        notebook: The session as a file has it.
+        cell_ids: The session's id of each cell by its id in a file.
         record: What it knows of its file; None if it has none.
     """
 
     session_id: SessionId
     notebook: NotebookFile
+    cell_ids: Mapping[str, CellId]
     record: FileRecord | None
 
 
-def read_contents(notebook: Notebook) -> Flow[Contents]:
-    """Return the session as a file has it."""
-    cells = yield from iter_whole_cells(notebook).all()
+def read_contents(notebook: Notebook, *, outputs: bool = True) -> Flow[Contents]:
+    """Return the session as a file has it.
+
+    Args:
+        outputs: Whether with all outputs, those beyond the daemon's limit included, or with none.
+    """
+    cells = yield from (iter_whole_cells(notebook) if outputs else iter_cells(notebook, outputs=False)).all()
     metadata = yield from get_notebook_metadata(notebook)
     record = FileRecord.of_text((yield from get_metadata(notebook, FILE_KEY)))
     content = NotebookFile(metadata=metadata, cells=tuple(map(file_cell, cells)))
-    return Contents(notebook.id, content, record)
+    return Contents(notebook.id, content, {file_id(cell.id): cell.id for cell in cells}, record)
+
+
+@dataclass(frozen=True, slots=True)
+class Imports:
+    """What a session takes from a file, ready to be sent.
+
+    Attributes:
+        requests: Cells and metadata.
+        deleted: Cells to delete.
+        moves: Cells to move, each with the one behind which it goes.
+        record: What the session knows of its file afterwards.
+    """
+
+    requests: tuple[document_ops.ImportCells, ...]
+    deleted: tuple[CellId, ...]
+    moves: tuple[tuple[CellId, CellId | None], ...]
+    record: FileRecord
+
+
+def imports_of(contents: Contents, merge: Merge, record: FileRecord) -> Imports:
+    """Turn a merge into requests. All of it is checked here, so that a refusal leaves the session unchanged.
+
+    Raises:
+        InvalidCell: If a cell is invalid or too large for a session.
+        SessionError: If the notebook's metadata is too large.
+    """
+
+    def session_id_of(cell_id: str) -> CellId:
+        return contents.cell_ids.get(cell_id, CellId(cell_id))
+
+    present = {cell.id: cell.source for cell in contents.notebook.cells}
+    cells = [
+        _imported(
+            put.cell,
+            session_id_of(put.cell.id),
+            None if put.after is None else session_id_of(put.after),
+            present.get(put.cell.id),
+        )
+        for put in merge.puts
+    ]
+    metadata = None if merge.metadata is None else json.dumps(dict(merge.metadata))
+    check_metadata("notebook_metadata", metadata or "")
+    order = [session_id_of(cell_id) for cell_id in merge.order or ()]
+    requests = [document_ops.ImportCells(notebook_id=contents.session_id, cells=piece) for piece in _pieces(cells)]
+    if metadata is not None:
+        requests.append(document_ops.ImportCells(notebook_id=contents.session_id, cells=[], metadata=metadata))
+    return Imports(
+        tuple(requests),
+        tuple(map(session_id_of, merge.deleted)),
+        tuple(zip(order, [None, *order], strict=False)),
+        record,
+    )
+
+
+def take_in(notebook: Notebook, imports: Imports) -> Flow[None]:
+    """Take in what a file has. Sending it again changes nothing."""
+    for request in imports.requests:
+        yield from ask(request)
+        for cell in request.cells:
+            notebook.seen[cell.cell_id] = cell.source
+    for cell_id in imports.deleted:
+        try:
+            yield from ask(document_ops.DeleteCell(notebook_id=notebook.id, cell_id=cell_id))
+        except CellNotFound:
+            continue  # somebody else was faster
+    for cell_id, after in imports.moves:
+        try:
+            yield from ask(document_ops.MoveCell(notebook_id=notebook.id, cell_id=cell_id, after_cell_id=after))
+        except CellNotFound:
+            continue
+    yield from record_file(notebook, imports.record)
 
 
 def record_file(notebook: Notebook, record: FileRecord) -> Flow[None]:
-    """Note that the session and its file are the same now."""
+    """Note what the session and its file had when they were the same."""
     yield from set_metadata(notebook, FILE_KEY, record.text())
+
+
+def _imported(cell: FileCell, cell_id: CellId, after: CellId | None, base: str | None) -> document_ops.ImportedCell:
+    check_cell_id(cell_id)
+    check_text("source", cell.source)
+    check_execution(None, cell.execution_count)
+    values = {**cell.metadata, **({ATTACHMENTS: dict(cell.attachments)} if cell.attachments else {})}
+    metadata = {key: text_of(value) for key, value in values.items()}
+    for key, text in metadata.items():
+        check_cell_metadata(key, text)
+    check_whole_metadata(metadata)
+    found = document_ops.ImportedCell(
+        cell_id=cell_id,
+        after=after,
+        cell_type=cell.cell_type,
+        source=cell.source,
+        # Two long texts would not fit into a message, and do not merge anyway.
+        base=base if base is not None and max(len(base), len(cell.source)) <= MAX_TEXT else None,
+        metadata=metadata,
+        execution_count=cell.execution_count,
+        outputs=json.dumps(cell.outputs, separators=(",", ":")),
+    )
+    if (size := _size(found)) > MAX_CELL:
+        raise InvalidCell(
+            f"The cell {cell_id} has {size} bytes with its outputs, and a session takes at most {MAX_CELL} of a file: "
+            "clear its outputs first",
+            cell_id=cell_id,
+        )
+    return found
+
+
+def _size(cell: document_ops.ImportedCell) -> int:
+    texts = (cell.source, *cell.metadata.keys(), *cell.metadata.values())
+    return len(cell.outputs) + sum(len(text.encode()) for text in texts)
+
+
+def _pieces(cells: Iterable[document_ops.ImportedCell]) -> Iterator[list[document_ops.ImportedCell]]:
+    piece: list[document_ops.ImportedCell] = []
+    size = 0
+    for cell in cells:
+        more = _size(cell)
+        if piece and (size + more > PIECE or len(piece) == 100):
+            yield piece
+            piece, size = [], 0
+        piece.append(cell)
+        size += more
+    if piece:
+        yield piece

@@ -130,9 +130,9 @@ class SharedDocument:
         return self._commit(kind, actor.client_id, decide(self.content), actor, detail)
 
     def set_execution(
-        self, cell_id: CellId, execution_id: ExecutionId, execution_count: int | None, *, author: ClientId
+        self, cell_id: CellId, execution_id: ExecutionId | None, execution_count: int | None, *, author: ClientId
     ) -> None:
-        """Let a cell show an execution. Unlike `edit` it leaves no audit entry.
+        """Let a cell show an execution, or only a count. Unlike `edit` it leaves no audit entry.
 
         Raises:
             StorageError: If the edit cannot be stored; nothing has changed.

@@ -120,6 +120,50 @@ class Executions:
         row = self._store.execution(execution_id)
         return row is not None and row.stop_on_error and row.status in ("error", "cancelled", "died")
 
+    def now(self) -> float:
+        """Return the Unix time."""
+        return self._clock()
+
+    def add_ended(
+        self,
+        execution_id: ExecutionId,
+        cell_id: CellId,
+        source: str,
+        count: int | None,
+        events: list[Event],
+        actor: Actor,
+    ) -> None:
+        """Add an execution that has ended elsewhere, with its outputs; nothing if it exists. In a transaction.
+
+        Args:
+            execution_id: Its id.
+            cell_id: Its cell.
+            source: The code that ran, as far as it is known.
+            count: The kernel's number of it.
+            events: Its outputs.
+            actor: The client that brought it.
+
+        Raises:
+            StorageError: If it cannot be stored.
+        """
+        now = self._clock()
+        status: Literal["ok", "error"] = "error" if any(isinstance(event, Failed) for event in events) else "ok"
+        if not self._store.add_execution(
+            execution_id=execution_id,
+            cell_id=cell_id,
+            author=actor.client_id,
+            source=source,
+            queued_at=now,
+            status=status,
+        ):
+            return
+        self._store.update_execution(execution_id, ended_at=now, execution_count=count)
+        for event in events:
+            self._log.append(event)
+        self._log.append(
+            Finished(at=now, execution_id=execution_id, cell_id=cell_id, status=status, execution_count=count)
+        )
+
     def is_known(self, request: Enqueue) -> bool:
         """Whether this execution was queued already, however it ended.
 

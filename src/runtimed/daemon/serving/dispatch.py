@@ -10,6 +10,7 @@ from runtimed.daemon.hosting.kernel_start import KernelRequest
 from runtimed.daemon.rooms.audit import log_page
 from runtimed.daemon.rooms.cell_pages import content_page
 from runtimed.daemon.rooms.events import Stream
+from runtimed.daemon.rooms.importing import import_cells
 from runtimed.daemon.rooms.reading import read_page
 from runtimed.daemon.rooms.room import Room
 from runtimed.daemon.serving.daemon import Daemon
@@ -20,6 +21,7 @@ from runtimed.document.deltas import Delta
 from runtimed.environments import dependencies
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
 from runtimed.errors import ProtocolError
+from runtimed.execution.jupyter_messages import Store
 from runtimed.ids import CellId, check_session_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.models import AuditEntry
@@ -67,7 +69,7 @@ def dispatch(daemon: Daemon, peer: Peer, asked: Asked[ClientOperation, Any]) -> 
     if operation.is_use:
         daemon.registry.touch(room.notebook_id)
     if isinstance(operation, Edit):
-        return _edit(room, peer.actor, asked.id, operation)
+        return _edit(room, peer.actor, asked.id, operation, daemon.blobs.put)
     return _in_room(daemon, peer, asked, room, operation)
 
 
@@ -236,7 +238,7 @@ def _in_room(
             assert_never(operation)
 
 
-def _edit(room: Room, actor: Actor, request_id: int, operation: document_ops.EditOperation) -> ReplyBody:
+def _edit(room: Room, actor: Actor, request_id: int, operation: document_ops.EditOperation, store: Store) -> ReplyBody:
     """Edit the document. A request that is sent again is deduplicated."""
     reply = room.reply_to(actor.client_id, request_id, operation)
     if reply is None:
@@ -244,14 +246,14 @@ def _edit(room: Room, actor: Actor, request_id: int, operation: document_ops.Edi
         room.begin(actor)
         room.note_written(operation)
         with room.log.transaction():
-            edit = _make_edit(room, actor, operation)
+            edit = _make_edit(room, actor, operation, store)
             removes = isinstance(operation, document_ops.RemoveDependency)
             reply = document_ops.RemoveDependencyReply(removed=edit is not None) if removes else Done()
             room.remember(actor.client_id, request_id, reply)
     return reply
 
 
-def _make_edit(room: Room, actor: Actor, operation: document_ops.EditOperation) -> Delta | None:
+def _make_edit(room: Room, actor: Actor, operation: document_ops.EditOperation, store: Store) -> Delta | None:
     edit: Callable[..., Delta | None] = room.document.edit
     match operation:
         case document_ops.AddCell(cell_id=cell_id, source=source, cell_type=cell_type, index=index):
@@ -266,6 +268,9 @@ def _make_edit(room: Room, actor: Actor, operation: document_ops.EditOperation) 
             return edit("moved", actor, lambda d: editing.move_cell(d, cell_id, after))
         case document_ops.SetCellMetadata(cell_id=cell_id, key=key, value=value):
             return edit("metadata", actor, lambda d: editing.set_cell_metadata(d, cell_id, key, value))
+        case document_ops.ImportCells():
+            import_cells(room.document, room.kernel.executions, store, operation, actor)
+            return None
         case document_ops.SetCellType(cell_id=cell_id, cell_type=cell_type):
             return edit("type", actor, lambda d: editing.set_cell_type(d, cell_id, cell_type), detail=cell_type)
         case document_ops.ClearOutputs(cell_id=cell_id):
