@@ -77,6 +77,7 @@ SESSION_MEMBERS = [
     "set_metadata",
     "get_metadata",
     "open_notebook",
+    "import_notebook",
     "save",
     "export",
     "set_kernelspec",

@@ -47,6 +47,7 @@ def told(found: Merge) -> dict[str, Any]:
     [
         (None, [], ["a=1", "b=2"], {"puts": ["+a=1 after None", "+b=2 after a"]}),
         (None, ["a=1"], ["a=1"], {}),
+        (None, ["x=1", "y=2"], ["a=1", "b=2"], {"puts": ["+a=1 after y", "+b=2 after a"]}),
         (["a=1"], ["a=2"], ["a=1"], {}),
         (["a=1"], ["a=1"], ["a=2"], {"puts": ["a=2"]}),
         (["a=1"], ["a=2"], ["a=2"], {}),

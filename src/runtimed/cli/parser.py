@@ -132,7 +132,7 @@ class _Commands:
         """Add a command.
 
         Args:
-            name: The command, and the function in its module; `exec` is `exec_` there.
+            name: The command, and the function in its module; a keyword or built-in has a `_` behind it there.
             module: The module.
             text: What it does.
             more: Further sentences.
@@ -140,7 +140,7 @@ class _Commands:
         command: argparse.ArgumentParser = self._commands.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}. {more}".strip()
         )
-        command.set_defaults(command=(module, name if name != "exec" else "exec_"))
+        command.set_defaults(command=(module, f"{name}_" if name in ("exec", "import", "open") else name))
         return command
 
 
@@ -235,9 +235,34 @@ def _add_sessions(commands: _Commands) -> None:
     _add_id(cells)
     cell = cells.add_argument("cells", nargs="*", metavar="CELL", help="only these cells, with all of their outputs")
     setattr(cell, COMPLETED_BY, "cell")
+    opened = _add_json(
+        commands.add(
+            "open",
+            "files",
+            "take a notebook file into the session that is named after it, and merge outside edits",
+            "The session's\nid is the file's real path. Cells and outputs merge by cell id; where the session and the "
+            "file both changed a\ncell, both versions stay. Nothing runs, and no dependency is installed.",
+        )
+    )
+    opened.add_argument("file", metavar="FILE", help="an .ipynb file")
+    imported = _add_json(
+        commands.add(
+            "import",
+            "files",
+            "take the cells of a notebook, script or Markdown file into a session",
+            "The file does not\nbecome the session's own.",
+        )
+    )
+    imported.add_argument(
+        "file", metavar="FILE", help="an .ipynb file; a .py script, with cells in percent format; a .md file"
+    )
+    session = imported.add_argument(
+        "--session", type=_session_id, metavar="ID", help="the session's full id (default: a new one, which stays)"
+    )
+    setattr(session, COMPLETED_BY, "session")
     export = commands.add(
         "export",
-        "export",
+        "files",
         "write a session's cells and outputs as a notebook, script, Markdown or HTML",
         "Ended sessions\ntoo.",
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -16,45 +19,91 @@ from runtimed.notebook_file.merging import FileRecord, merge, record_of
 from runtimed.notebook_file.reading import FORMAT, NotebookFile, read_notebook
 from runtimed.notebook_file.writing import with_former_outputs, write_notebook
 
-__all__ = ["ExportFormat", "check_format", "export", "merge_file", "read_notebook_file", "save_file"]
+__all__ = ["ExportFormat", "check_format", "export", "merge_file", "read_importable", "read_notebook_file", "save_file"]
 
 ExportFormat = Literal["ipynb", "py", "md", "html"]
+
+_TEXT_FORMATS: Final = {".py": "py:percent", ".md": "md"}
 
 _NEEDED: Final = {"jupytext": "pip install 'ipython-runtimed[files]'", "nbconvert": "pip install nbconvert"}
 
 
 def read_notebook_file(path: str | os.PathLike[str]) -> tuple[Path, NotebookFile]:
-    """Read a notebook file; return its real path, and what it has.
+    """Read an .ipynb file; return its real path, and what it has.
 
     Raises:
         NotebookFileError: If there is none, or it is not understood.
     """
+    real, text = _read(path)
+    return real, _understood(text, real)
+
+
+def read_importable(path: str | os.PathLike[str]) -> tuple[Path, NotebookFile]:
+    """Read an .ipynb file, a script with cells in percent format, or Markdown; return its real path, and what it has.
+
+    The suffix says which: `.py`, `.md`; any other is a notebook.
+
+    Raises:
+        NotebookFileError: If there is none, or it is not understood.
+        RuntimedError: If the package that reads the format is not installed.
+    """
+    real, text = _read(path)
+    fmt = _TEXT_FORMATS.get(real.suffix.lower())
+    if fmt is None:
+        return real, _understood(text, real)
+    jupytext = _imported("jupytext", f"a {real.suffix} file can be read")
+    try:
+        node = jupytext.reads(text, fmt=fmt)
+    except (ValueError, SyntaxError, LookupError, jupytext.formats.JupytextFormatError) as exc:
+        raise NotebookFileError(f"{real} cannot be read: {exc}", path=str(real)) from exc
+    node.metadata.pop("jupytext", None)
+    node.nbformat_minor = 4  # without ids: those that were made are others each time
+    for cell in node.cells:
+        cell.pop("id", None)
+    return real, replace(read_notebook(json.dumps(node), real), version=FORMAT)
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[Path, str]:
     from runtimed.storage.notebook_files import read_file, real_path  # noqa: PLC0415  # brings SQLite
 
     real = real_path(path)
     file = read_file(real)
     if file is None:
         raise NotebookFileError(f"There is no file {real}", path=str(real))
-    notebook = read_notebook(file.text, real)
+    return real, file.text
+
+
+def _understood(text: str, real: Path) -> NotebookFile:
+    notebook = read_notebook(text, real)
     if notebook.version > FORMAT:
         raise NotebookFileError(
             f"{real} has the format {_dotted(notebook.version)}; this version knows formats up to {_dotted(FORMAT)}, "
             "and would lose what is new in it",
             path=str(real),
         )
-    return real, notebook
+    return notebook
 
 
-def merge_file(contents: Contents, path: Path, notebook: NotebookFile) -> tuple[Imports, OpenedNotebook]:
+def merge_file(
+    contents: Contents, path: Path, notebook: NotebookFile, *, becomes_its_own: bool
+) -> tuple[Imports, OpenedNotebook]:
     """Merge a file into a session: return what the session takes, and what to tell of it.
+
+    Args:
+        contents: The session, without outputs.
+        path: The file's real path.
+        notebook: What it has.
+        becomes_its_own: Whether it is the session's file from now on.
 
     Raises:
         NotebookFileError: If the session cannot take it; the session is unchanged.
     """
-    known = contents.record if contents.record is not None and contents.record.path == str(path) else None
+    known = contents.record
+    if known is not None and known.path != str(path):
+        known = None
     found = merge(known, contents.notebook, notebook)
     try:
-        imports = imports_of(contents, found, record_of(str(path), notebook))
+        imports = imports_of(contents, found, record_of(str(path), notebook) if becomes_its_own else None)
     except (InvalidCell, SessionError) as exc:
         raise NotebookFileError(f"{path} was not opened: {exc.message}", path=str(path)) from exc
 
@@ -140,17 +189,19 @@ def export(notebook: NotebookFile, format: ExportFormat) -> bytes:  # noqa: A002
     node = nbformat.reads(content, as_version=FORMAT[0])  # type: ignore[no-untyped-call]
     text: str
     if format == "html":
-        text, _resources = _imported("nbconvert", format).HTMLExporter().from_notebook_node(node)
+        exporter = _imported("nbconvert", "a session becomes HTML").HTMLExporter()
+        text, _resources = exporter.from_notebook_node(node)
     else:
         script = "py:percent" if notebook.language == "python" else "auto:percent"
-        text = _imported("jupytext", format).writes(node, fmt="md" if format == "md" else script)
+        jupytext = _imported("jupytext", "a session becomes a script or Markdown")
+        text = jupytext.writes(node, fmt="md" if format == "md" else script)
     return text.encode("utf-8", "surrogatepass")
 
 
-def _imported(package: str, wanted: str) -> Any:
+def _imported(package: str, what: str) -> Any:
     try:
-        return __import__(package)
+        return importlib.import_module(package)
     except ImportError as exc:
         raise RuntimedError(
-            f"A session becomes {wanted} with {package}, which is not installed: {_NEEDED[package]}", package=package
+            f"{package} is not installed, with which {what}: {_NEEDED[package]}", package=package
         ) from exc

@@ -13,7 +13,15 @@ from typing import Any
 from runtimed.client import calls
 from runtimed.client.blocking_handle import BlockingHandle, EventIterator
 from runtimed.client.execution import Execution
-from runtimed.client.files import ExportFormat, check_format, export, merge_file, read_notebook_file, save_file
+from runtimed.client.files import (
+    ExportFormat,
+    check_format,
+    export,
+    merge_file,
+    read_importable,
+    read_notebook_file,
+    save_file,
+)
 from runtimed.client.handle import documented
 from runtimed.client.pages import Items
 from runtimed.client.work import work
@@ -35,6 +43,7 @@ from runtimed.models import (
     SessionStatus,
     SyncEnvironmentResult,
 )
+from runtimed.notebook_file.reading import NotebookFile
 from runtimed.progress import Progress
 from runtimed.protocol.events import Event
 from runtimed.protocol.execution_operations import Program
@@ -325,9 +334,33 @@ class Session(BlockingHandle):
         Source: nbformat 4.5.
         """
         real, notebook = work(read_notebook_file, path)
+        return self._take_in(real, notebook, becomes_its_own=True)
+
+    def import_notebook(self, path: str | os.PathLike[str]) -> OpenedNotebook:
+        """Take the cells of a file into the session, which does not become its own: `save` writes elsewhere.
+
+        Cells merge by id, as in `open_notebook`; those of scripts and Markdown have ids made from path and place.
+
+        Args:
+            path: An .ipynb file; a `.py` script, with cells in percent format or as one cell; a `.md` file, whose code
+                blocks are code cells.
+
+        Returns:
+            What was taken, and which cells the session had in another form.
+
+        Raises:
+            NotebookFileError: If there is no such file, it is not understood, or too large. The session is unchanged.
+            RuntimedError: If the package that reads the format is not installed; the sentence names it.
+
+        Source: Jupytext, "Notebook formats".
+        """
+        real, notebook = work(read_importable, path)
+        return self._take_in(real, notebook, becomes_its_own=False)
+
+    def _take_in(self, path: Path, notebook: NotebookFile, *, becomes_its_own: bool) -> OpenedNotebook:
         self.connect()
         contents = self._perform(calls.read_contents(self._notebook, outputs=False))
-        imports, opened = work(merge_file, contents, real, notebook)
+        imports, opened = work(merge_file, contents, path, notebook, becomes_its_own=becomes_its_own)
         self._perform(calls.take_in(self._notebook, imports))
         return opened
 

@@ -98,6 +98,8 @@ def merge(base: FileRecord | None, session: NotebookFile, file: NotebookFile) ->
     was = {} if base is None else dict(base.cells)
     ours = {cell.id: cell for cell in session.cells}
     after: str | None = None
+    if base is None and session.cells and not any(cell.id in ours for cell in file.cells):
+        after = session.cells[-1].id  # they have nothing in common: the file's cells follow
     for cell in file.cells:
         mine, theirs, before = ours.get(cell.id), _digest(*_content(cell)), was.get(cell.id)
         if mine is None:

@@ -73,16 +73,16 @@ class Imports:
         requests: Cells and metadata.
         deleted: Cells to delete.
         moves: Cells to move, each with the one behind which it goes.
-        record: What the session knows of its file afterwards.
+        record: What the session knows of its file afterwards; None if the file is not its own.
     """
 
     requests: tuple[document_ops.ImportCells, ...]
     deleted: tuple[CellId, ...]
     moves: tuple[tuple[CellId, CellId | None], ...]
-    record: FileRecord
+    record: FileRecord | None
 
 
-def imports_of(contents: Contents, merge: Merge, record: FileRecord) -> Imports:
+def imports_of(contents: Contents, merge: Merge, record: FileRecord | None) -> Imports:
     """Turn a merge into requests. All of it is checked here, so that a refusal leaves the session unchanged.
 
     Raises:
@@ -133,7 +133,8 @@ def take_in(notebook: Notebook, imports: Imports) -> Flow[None]:
             yield from ask(document_ops.MoveCell(notebook_id=notebook.id, cell_id=cell_id, after_cell_id=after))
         except CellNotFound:
             continue
-    yield from record_file(notebook, imports.record)
+    if imports.record is not None:
+        yield from record_file(notebook, imports.record)
 
 
 def record_file(notebook: Notebook, record: FileRecord) -> Flow[None]:

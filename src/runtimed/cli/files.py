@@ -1,0 +1,79 @@
+"""The commands between sessions and files: `open`, `import`, `export`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+from runtimed.cli.as_json import jsonable, print_json
+from runtimed.cli.console import say
+from runtimed.cli.exits import Exit
+from runtimed.cli.reach import find_session, reach
+from runtimed.client import ExportFormat
+from runtimed.ids import SessionId
+from runtimed.models import OpenedNotebook
+from runtimed.notebook_file.reading import FORMAT
+from runtimed.notebook_names import session_id_of
+from runtimed.storage.notebook_files import real_path, replace_file
+
+__all__ = ["export", "import_", "open_"]
+
+_SUFFIXES: Final[dict[str, ExportFormat]] = {".ipynb": "ipynb", ".py": "py", ".md": "md", ".html": "html"}
+
+
+def open_(arguments: argparse.Namespace) -> int:
+    """Take a notebook file into its session."""
+    path = real_path(arguments.file)
+    session_id = session_id_of(path)
+    with reach("open").Session(session_id) as session:
+        opened = session.open_notebook(path)
+    return _tell(session_id, opened, as_json=arguments.json)
+
+
+def import_(arguments: argparse.Namespace) -> int:
+    """Take the cells of a file into a session."""
+    session = reach("import").Session(arguments.session, keep_alive=None)
+    session.connect()  # leaving the block would end a new session
+    try:
+        opened = session.import_notebook(arguments.file)
+    finally:
+        session.close()
+    return _tell(session.notebook_id, opened, as_json=arguments.json)
+
+
+def _tell(session_id: SessionId, opened: OpenedNotebook, *, as_json: bool) -> int:
+    if as_json:
+        print_json({"session_id": session_id, **jsonable(opened)})
+        return Exit.OK
+    say(f"session  {session_id}")
+    if opened.upgraded_from is not None:
+        say(f"The file has format {opened.upgraded_from}; saving the session writes {'.'.join(map(str, FORMAT))}")
+    for what, cells in (("added", opened.added), ("changed", opened.changed), ("deleted", opened.deleted)):
+        if cells:
+            say(f"{len(cells)} cells {what}")
+    for cell_id, twin in opened.conflicts.items():
+        say(f"Cell {cell_id} differs in the session and the file: the file's version is cell {twin}, behind it")
+    for cell_id in opened.kept:
+        say(f"Cell {cell_id} is gone from the file and was changed in the session, which keeps it")
+    if opened.metadata_conflict:
+        say("The notebook's metadata differ in the session and the file: the session keeps its own")
+    return Exit.OK
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write a session into a file, or to standard output."""
+    client = reach("export")
+    session_id = find_session(client, arguments.id).session_id
+    output: str | None = arguments.output
+    wanted: ExportFormat = arguments.format or _SUFFIXES.get(Path(output or "").suffix.lower(), "ipynb")
+    with client.Session(session_id) as session:
+        content = session.export(wanted)
+    if output is None:
+        sys.stdout.buffer.write(content)
+        return Exit.OK
+    path = real_path(output)
+    replace_file(path, content, path.stat() if path.exists() else None)
+    say(f"{path}  {len(content)} bytes, {wanted}")
+    return Exit.OK
