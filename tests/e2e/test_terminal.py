@@ -4,83 +4,23 @@ import contextlib
 import os
 import re
 import signal
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pexpect
 import pytest
 
 from runtimed import ExecutionTimeout, Session
 from tests.conftest import wait_until
+from tests.e2e.terminal import Terminal
 
 pytestmark = pytest.mark.slow
-
-TIMEOUT = 30.0
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>]|[()][0-9A-B])")
-
-
-class Terminal:
-    """An IPython in a pseudo-terminal. What was seen once is not seen again."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self._process = pexpect.spawn(
-            sys.executable,
-            ["-m", "IPython", "--no-banner", "--no-confirm-exit"],
-            cwd=str(folder),
-            env={**environment, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "IPYTHONDIR": str(folder / "ipython")},
-            dimensions=(50, 200),
-            encoding="utf-8",
-        )
-        self._text = ""
-        self._prompt = 0
-        self.see_prompt()
-
-    def see(self, text: str) -> str:
-        """Wait until a text is on the screen; return what came up to it."""
-        deadline = time.monotonic() + TIMEOUT
-        while text not in (clean := ESCAPES.sub("", self._text)):
-            if time.monotonic() > deadline:
-                pytest.fail(f"{text!r} is not in {clean!r}")
-            try:
-                self._text += self._process.read_nonblocking(2**16, timeout=0.2)
-            except pexpect.TIMEOUT:
-                continue
-        before, _, self._text = clean.partition(text)
-        return before
-
-    def see_prompt(self, before: str = "") -> str:
-        """Wait until IPython takes the next cell, with a prompt that begins with this; return what came up to that."""
-        self._prompt += 1
-        return self.see(f"{before}In [{self._prompt}]:")
-
-    def type(self, keys: str) -> None:
-        self._process.send(keys)
-
-    def enter(self, *lines: str) -> None:
-        """Type a cell and let it run."""
-        # A cell magic ends with two empty lines.
-        self.type("\r".join(lines) + ("\r" if len(lines) == 1 else "\r\r\r"))
-
-    def press_ctrl_c(self) -> None:
-        self._process.sendintr()
-
-    def send_signal(self, number: int) -> None:
-        self._process.kill(number)
-
-    def close_the_window(self) -> None:
-        """End the terminal itself, under the process."""
-        self._process.ptyproc.fileobj.close()
-
-    def close(self) -> None:
-        self._process.close(force=True)
 
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Terminal]:
     """A terminal with the extension."""
     terminal = Terminal(folder, dict(os.environ))
+    terminal.see_prompt()
     terminal.enter("%load_ext runtimed")
     terminal.see_prompt()
     yield terminal

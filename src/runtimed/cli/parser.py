@@ -182,11 +182,7 @@ def _add_running(commands: _Commands) -> None:
         help="the session's full id, a new one too, which stays; without it, a new session that ends with the code",
     )
     setattr(session, COMPLETED_BY, "session")
-    env = run.add_argument(
-        "--env", default="auto", metavar="E", help="environment of a kernel that is started (default: auto)"
-    )
-    setattr(env, COMPLETED_BY, "env")
-    run.add_argument("--kernel-type", default="python", metavar="T", help="python or deno (default: %(default)s)")
+    _add_kernel(run)
     _add_timeout(run, "stop waiting after this time, for each cell of a notebook; the code runs on")
     run.add_argument("--detach", action="store_true", help="print the ids and return at once; see `runtimed attach`")
     _add_json(run, "print only the final result, as JSON")
@@ -207,6 +203,16 @@ def _add_running(commands: _Commands) -> None:
     exec_.add_argument("code", metavar="CODE", help="the code; - reads standard input")
     _add_timeout(exec_, "stop waiting after this time; the code runs on")
     _add_json(exec_, "print only the final result, as JSON")
+    console = commands.add(
+        "console",
+        "terminal",
+        "open IPython's prompt on a session",
+        "Every cell runs in the session, whose kernel is\nstarted if none runs. What others run appears above the "
+        "prompt, and their code is in the history.\nCtrl-C interrupts the code, Ctrl-D leaves; the session lives on.",
+    )
+    _add_id(console)
+    console.add_argument("--new", action="store_true", help="begin a session of this id if there is none")
+    _add_kernel(console)
     attach = commands.add(
         "attach",
         "attach",
@@ -421,6 +427,14 @@ def _add_kernelspec(commands: _Commands) -> None:
 def _add_id(parser: argparse.ArgumentParser, *, nargs: str | None = None, text: str = "the session") -> None:
     action = parser.add_argument("id", type=_session_id, metavar="ID", nargs=nargs, help=text)
     setattr(action, COMPLETED_BY, "session")
+
+
+def _add_kernel(parser: argparse.ArgumentParser) -> None:
+    env = parser.add_argument(
+        "--env", default="auto", metavar="E", help="environment of a kernel that is started (default: auto)"
+    )
+    setattr(env, COMPLETED_BY, "env")
+    parser.add_argument("--kernel-type", default="python", metavar="T", help="python or deno (default: %(default)s)")
 
 
 def _add_yes(parser: argparse.ArgumentParser) -> None:

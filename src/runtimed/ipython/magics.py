@@ -73,6 +73,8 @@ class RuntimedMagics(Magics):
         self.browsing: Final = Browsing(_say)
         self.followed: Final = Followed(shell, time.time)
         self.router: Final = Router(shell, lambda: self.sessions.current)
+        self.execution_count = 0
+        """The count of the latest execution that was followed to its end here."""
         self._unsaid: str | None = None
 
     # --- the magics ---
@@ -358,6 +360,7 @@ class RuntimedMagics(Magics):
     def _finish(self, session: Session, options: RunOptions, live: Live, result: ExecutionResult) -> None:
         if options.out is not None:
             self.namespace[options.out] = result
+        self.execution_count = result.execution_count or 0
         if not result.success:
             message = None if live.finished is None else live.finished.message
             raise cell_failed(session.notebook_id, result, message)
@@ -425,11 +428,15 @@ class RuntimedMagics(Magics):
         )
         _say(f"Joined session {session.notebook_id}: {state}")
 
-    def _set_on(self, notebook_id: str | None) -> None:
-        chosen = self.chosen(notebook_id) or new_notebook_id()
-        session = self._join(chosen)
+    def send_all(self, notebook_id: str) -> Session:
+        """Send every following cell to a session, and return its handle."""
+        session = self._join(notebook_id)
         self.sessions.current = session.notebook_id
         self.router.on = True
+        return session
+
+    def _set_on(self, notebook_id: str | None) -> None:
+        session = self.send_all(self.chosen(notebook_id) or new_notebook_id())
         _say(
             f"Every following cell goes to session {session.notebook_id}; `%%local` as a cell's first line keeps that "
             "cell here, `%runtimed off` ends it"

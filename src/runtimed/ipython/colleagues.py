@@ -1,0 +1,144 @@
+"""Shows what the other clients of a session run, from a thread beside the prompt."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+from runtimed.client import Client, Session
+from runtimed.display import OutputStream, show_note
+from runtimed.errors import ConnectionLost, DaemonUnavailable, NotConnected, RuntimedError
+from runtimed.execution.outputs import to_public
+from runtimed.ids import ExecutionId, stored_name
+from runtimed.protocol.events import Clear, Display, Event, Failed, Finished, KernelState, Queued, Started, Stream
+from runtimed.texts import client_name, printable
+
+__all__ = ["Colleagues"]
+
+SHOWN_LINES: Final = 20
+"""Most lines of a colleague's code that are shown."""
+
+RETRY: Final = 1.0
+"""Seconds before the next attempt to follow a session again whose daemon does not come back."""
+
+
+class Colleagues:
+    """The other clients of a session, and the kernel's counter, which all of them use."""
+
+    def __init__(
+        self,
+        session: Session,
+        screen: AbstractContextManager[Any],
+        on_code: Callable[[str], object],
+        on_count: Callable[[int], object],
+    ) -> None:
+        """Show nothing yet.
+
+        Args:
+            session: A joined session.
+            screen: Held while something is printed.
+            on_code: Called with the code that a colleague runs.
+            on_count: Called with the number of the next execution, whenever it changes.
+        """
+        self._session = session
+        self._screen = screen
+        self._on_code = on_code
+        self._on_count = on_count
+        self._open: dict[str, OutputStream | None] = {}
+        self._count = 0
+
+    def watch(self) -> None:
+        """Show what they run until the session's handle is closed."""
+        while self._session.is_connected:
+            try:
+                for event in self._session.raw_events():
+                    self._take(event)
+            except NotConnected:
+                return
+            except (ConnectionLost, DaemonUnavailable):
+                time.sleep(RETRY)
+
+    def note(self, count: int) -> None:
+        """Take note of an execution's count; a lower one than the latest changes nothing."""
+        self._count = max(count, self._count)
+        self._on_count(self._count + 1)
+
+    def read_count(self) -> None:
+        """Take note of the count of what ran last in the running kernel."""
+        with contextlib.suppress(RuntimedError):
+            if self._session.status().kernel_pid is None:
+                return
+            for one in Client().sessions.find_executions(self._session.notebook_id, "")[:1]:
+                self.note(self._session.get_cell(one.cell_id, outputs=False).execution_count or 0)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, KernelState) and event.status in ("starting", "restarting", "dead"):
+            self._count = 0
+            self._on_count(1)
+        elif isinstance(event, Started) and event.execution_count is not None:
+            self.note(event.execution_count)
+        self._show(event)
+
+    def _show(self, event: Event) -> None:
+        execution_id = event.execution_id
+        if execution_id is None or event.cell_id is None:  # what belongs to no cell is a frontend's own business
+            return
+        match event:
+            case Queued():
+                if event.author == self._session.client_id:
+                    self._open[execution_id] = None
+            case Started() | Stream() | Display() | Failed() | Clear():
+                if execution_id not in self._open:
+                    self._open[execution_id] = self._begin(event, execution_id)
+                stream = self._open[execution_id]
+                if stream is not None:
+                    with self._screen:
+                        _show_output(event, stream)
+            case Finished():
+                self._open.pop(execution_id, None)
+            case _:
+                pass
+
+    def _begin(self, event: Event, execution_id: str) -> OutputStream | None:
+        """Show the code of an execution; None for one of this client, which its own cell shows."""
+        notebook_id = self._session.notebook_id
+        try:
+            found = Client().sessions.find_executions(notebook_id, execution_id)
+            author = next((one for one in found if one.execution_id == ExecutionId(execution_id)), None)
+            source = self._session.get_cell_source(str(event.cell_id))
+        except RuntimedError:
+            author = source = None
+        if author is not None and author.client_id == self._session.client_id:
+            return None
+        name = "somebody" if author is None else client_name(author.client_id or "", author.label)
+        count = event.execution_count if isinstance(event, Started) else None
+        with self._screen:
+            show_note(_headed(name, count, source or ""))
+        if source:
+            self._on_code(source)
+        return OutputStream(f"runtimed-{stored_name(notebook_id)[:12]}-")
+
+
+def _headed(name: str, count: int | None, source: str) -> str:
+    """Return code below the name of its author."""
+    head = f"{printable(name)} In [{' ' if count is None else count}]: "
+    lines = printable(source.rstrip(), "\n\t").split("\n")
+    if len(lines) > SHOWN_LINES:
+        lines = [*lines[:SHOWN_LINES], f"… and {len(lines) - SHOWN_LINES} more lines"]
+    return head + f"\n{' ' * (len(head) - 5)}...: ".join(lines)
+
+
+def _show_output(event: Event, stream: OutputStream) -> None:
+    if isinstance(event, Clear):
+        stream.clear(wait=event.wait)
+        return
+    public = to_public(event)
+    if public is None or public.output is None:
+        return
+    if isinstance(event, Display) and event.kind == "update_display_data":
+        stream.update(public.output)
+    else:
+        stream.show(public.output)
