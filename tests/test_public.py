@@ -102,7 +102,18 @@ SESSION_MEMBERS = [
     "close",
 ]
 
-EXECUTION_MEMBERS = ["events", "outputs", "answer", "interrupt", "cancel", "wait", "past", "follow", "public"]
+EXECUTION_MEMBERS = [
+    "events",
+    "raw_events",
+    "outputs",
+    "answer",
+    "interrupt",
+    "cancel",
+    "wait",
+    "past",
+    "follow",
+    "public",
+]
 
 BROWSER_MEMBERS = [
     "session_id",
@@ -228,7 +239,7 @@ def test_both_faces_of_an_execution_have_every_member_with_the_parameters_and_do
     assert inspect.getdoc(sync) == inspect.getdoc(coroutine) == inspect.getdoc(definition)
     first, second = inspect.signature(sync), inspect.signature(coroutine)
     assert list(first.parameters.values()) == list(second.parameters.values())
-    assert inspect.iscoroutinefunction(coroutine) == (name not in ("events", "outputs"))
+    assert inspect.iscoroutinefunction(coroutine) == (name not in ("events", "raw_events", "outputs"))
     theirs = list(inspect.signature(definition).parameters.values())
     ours = list(first.parameters.values())[1:]
     given = ("notebook", "execution_id")

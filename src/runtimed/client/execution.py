@@ -48,6 +48,10 @@ class Execution:
         """See `calls.execution.events`."""
         return self._session._stream(calls.execution.events(self._session._notebook, self.id))
 
+    def raw_events(self) -> EventIterator[Event]:
+        """See `calls.execution.raw_events`."""
+        return self._session._stream(calls.execution.raw_events(self._session._notebook, self.id))
+
     def outputs(self) -> Items[Output]:
         """See `calls.execution.outputs`."""
         self._session._check_connected()

@@ -18,7 +18,7 @@ from runtimed.client.flows import Flow, OnEvent, ask, follow_events
 from runtimed.client.given import check_callable
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.errors import ExecutionNotFound, InvalidArgument
-from runtimed.execution.outputs import OutputFold, blobs_in, to_public
+from runtimed.execution.outputs import OutputFold, blobs_in, to_public, with_values
 from runtimed.ids import CellId, ExecutionId, cell_id_of, new_execution_id
 from runtimed.models import ExecutionEvent, ExecutionResult, Output
 from runtimed.progress import Progress
@@ -37,6 +37,7 @@ __all__ = [
     "outputs",
     "past",
     "public",
+    "raw_events",
     "submit",
     "wait",
 ]
@@ -177,6 +178,14 @@ def events(notebook: Notebook, execution_id: str) -> Stream[ExecutionEvent]:
     exactly one `done` or `error`. All outputs come, however many there are, each in the pieces in which it arrived.
     """
     return Stream(notebook, to_public, execution_id=execution_id)
+
+
+def raw_events(notebook: Notebook, execution_id: str) -> Stream[Event]:
+    """Iterate over the raw events of this execution, the past ones first, until it ends; for frontends.
+
+    As `raw_events` of a session: large values are in their places.
+    """
+    return Stream(notebook, with_values, execution_id=execution_id)
 
 
 def answer(notebook: Notebook, execution_id: str, text: str | None) -> Flow[None]:

@@ -16,10 +16,10 @@ from runtimed.client import AsyncExecution, AsyncSession
 from runtimed.errors import InvalidArgument, NoKernel, RuntimedError
 from runtimed.ids import ExecutionId, cell_id_of
 from runtimed.jupyter.proxy_kernel.messages import AskInput, Outgoing, Publish, Reply, Request
-from runtimed.jupyter.proxy_kernel.naming import Choice, cell_id_in
+from runtimed.jupyter.proxy_kernel.naming import Choice, attached_in, cell_id_in
 from runtimed.jupyter.proxy_kernel.sockets import Sockets
 from runtimed.jupyter.proxy_kernel.translation import PROTOCOL_VERSION, Translation, failure
-from runtimed.protocol.events import Event, Started
+from runtimed.protocol.events import Event, InputRequested, Started
 from runtimed.version import __version__
 
 __all__ = ["ProxyKernel", "Restart"]
@@ -175,7 +175,7 @@ class ProxyKernel:
                 logger.warning("a message could not be sent: %s", exc)
                 continue
             if isinstance(message, AskInput):
-                self._asking = message.request.msg_id
+                self._asking = message.execution_id
                 logger.debug("asked for input with %s", msg_id)
 
     def _publish(self, msg_type: str, content: Content, parent: Mapping[str, Any] | None = None) -> None:
@@ -210,6 +210,10 @@ class ProxyKernel:
             self._left.set()
 
     async def _execute(self, request: Request) -> None:
+        attached = attached_in(request.metadata)
+        if attached is not None:
+            await self._attach(request, attached)
+            return
         content, execution_id = request.content, request.msg_id
         behind = self._translation.expect(execution_id, request)
         if not self._is_named:
@@ -233,6 +237,19 @@ class ProxyKernel:
             )
         except RuntimedError as exc:
             self._send(self._translation.refused(execution_id, exc))
+
+    async def _attach(self, request: Request, execution_id: str) -> None:
+        """Answer a request with an execution that there is already, from its first output to its end; start nothing."""
+        translation = Translation()
+        translation.expect(execution_id, request)
+        try:
+            execution = await self._session.execution(execution_id)
+            asked = (await execution.past(outputs=False)).question
+            async for event in await execution.raw_events():
+                if not (isinstance(event, InputRequested) and asked is not None and event.at < asked.at):  # answered
+                    self._send(translation.take(event))
+        except RuntimedError as exc:
+            self._send(translation.refused(execution_id, exc))
 
     def _name_said(self) -> str:
         session_id = self._choice.session_id
@@ -264,7 +281,13 @@ class ProxyKernel:
                 self._info = await self._real_info()
         info = self._info or _UNKNOWN
         features = [feature for feature in info.get("supported_features", ()) if feature != "debugger"]
-        return {**info, "protocol_version": PROTOCOL_VERSION, "supported_features": features, "debugger": False}
+        return {
+            **info,
+            "protocol_version": PROTOCOL_VERSION,
+            "supported_features": features,
+            "debugger": False,
+            "runtimed": {"session_id": self._choice.session_id},
+        }
 
     async def _real_info(self) -> Mapping[str, Any] | None:
         """Return the info of the session's kernel; None if it does not start."""

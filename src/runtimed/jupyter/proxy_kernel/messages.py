@@ -59,9 +59,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class AskInput:
-    """A request for a line of input, to the frontend whose request runs."""
+    """A request for a line of input, to the frontend whose request shows the execution."""
 
     request: Request
+    execution_id: str
     prompt: str
     password: bool
 

@@ -11,7 +11,7 @@ from typing import Any
 from runtimed.ids import SessionId, check_session_id
 from runtimed.notebook_names import notebook_path, session_id_of
 
-__all__ = ["Choice", "cell_id_in", "choose"]
+__all__ = ["Choice", "attached_in", "cell_id_in", "choose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +62,13 @@ def cell_id_in(metadata: Mapping[str, Any]) -> str | None:
         if isinstance(value, str) and value:
             return value
     return None
+
+
+def attached_in(metadata: Mapping[str, Any]) -> str | None:
+    """Return the id of the execution whose outputs a request asks for; None if it runs its code, as all others do.
+
+    The extension of JupyterLab sends it for a cell that runs, or waits, when its notebook is opened again.
+    """
+    named = metadata.get("runtimed")
+    value = named.get("attach") if isinstance(named, Mapping) else None
+    return value if isinstance(value, str) and value else None

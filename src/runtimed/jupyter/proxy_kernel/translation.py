@@ -129,8 +129,8 @@ class Translation:
                 yield Publish("error", _error(event), parent)
             case Clear(wait=wait):
                 yield Publish("clear_output", {"wait": wait}, parent)
-            case InputRequested(prompt=prompt, password=password) if own is not None:
-                yield AskInput(own.request, prompt, password)
+            case InputRequested(execution_id=str() as execution_id) if own is not None:
+                yield AskInput(own.request, execution_id, event.prompt, event.password)
             case Finished(execution_id=str() as execution_id):
                 if own is not None:
                     del self._own[execution_id]
