@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import random
 import stat
+import string
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from runtimed import EnvironmentFailed, InvalidArgument, NotebookFileError, OpenedNotebook, Session
 from runtimed.client.files import export
+from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId
 from runtimed.notebook_file.outputs import normal
 from runtimed.notebook_file.reading import FileCell, NotebookFile, read_notebook
@@ -202,8 +205,25 @@ def test_a_session_is_exported_as_what_jupyter_would_write_and_as_a_script(sessi
     session.create_cell("6 * 7")
     assert [cell.source for cell in read_notebook(session.export().decode(), Path("x")).cells] == ["# title", "6 * 7"]
     assert "# %% [markdown]\n# # title\n\n# %%\n6 * 7\n" in session.export("py").decode()
-    with pytest.raises(InvalidArgument, match="format is ipynb, py, md or html; not 'pdf'"):
+    with pytest.raises(InvalidArgument, match="format is ipynb, py, md, html or automerge; not 'pdf'"):
         session.export("pdf")
+
+
+def test_the_document_is_exported_with_every_edit_and_its_history(session):
+    empty = NotebookDocument.load(session.export("automerge"), [])
+    assert (empty.notebook_id, empty.cells()) == (session.notebook_id, [])
+    cell_id = session.create_cell("a")
+    for n in range(20):
+        session.append_source(cell_id, f"{n}")
+    session.set_cell_metadata(cell_id, "tags", ["t"])
+    large = session.create_cell("".join(random.Random(1).choices(string.ascii_letters, k=3 * 2**20)))
+
+    document = NotebookDocument.load(session.export("automerge"), [])
+
+    (first, second) = document.cells()
+    assert (first.source, first.metadata) == (f"a{''.join(map(str, range(20)))}", {"tags": '["t"]'})
+    assert (second.id, second.source) == (large, session.get_cell_source(large))
+    assert len(document.history()) > 20
 
 
 def test_a_notebook_becomes_markdown_and_a_script_in_its_language():

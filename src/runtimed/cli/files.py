@@ -20,7 +20,13 @@ from runtimed.storage.notebook_files import real_path, replace_file
 
 __all__ = ["export", "import_", "open_"]
 
-_SUFFIXES: Final[dict[str, ExportFormat]] = {".ipynb": "ipynb", ".py": "py", ".md": "md", ".html": "html"}
+_SUFFIXES: Final[dict[str, ExportFormat]] = {
+    ".ipynb": "ipynb",
+    ".py": "py",
+    ".md": "md",
+    ".html": "html",
+    ".automerge": "automerge",
+}
 
 
 def open_(arguments: argparse.Namespace) -> int:

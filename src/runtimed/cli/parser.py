@@ -275,8 +275,9 @@ def _add_sessions(commands: _Commands) -> None:
     _add_id(export)
     export.add_argument(
         "--format",
-        choices=("ipynb", "py", "md", "html"),
-        help="py is a script with cells in percent format (default: what FILE's suffix says, else ipynb)",
+        choices=("ipynb", "py", "md", "html", "automerge"),
+        help="py is a script with cells in percent format, automerge the document with its history, without outputs "
+        "(default: what FILE's suffix says, else ipynb)",
     )
     export.add_argument(
         "-o", "--output", metavar="FILE", help="the file, which is replaced atomically (default: standard output)"

@@ -21,7 +21,8 @@ from runtimed.notebook_file.writing import with_former_outputs, write_notebook
 
 __all__ = ["ExportFormat", "check_format", "export", "merge_file", "read_importable", "read_notebook_file", "save_file"]
 
-ExportFormat = Literal["ipynb", "py", "md", "html"]
+TextFormat = Literal["ipynb", "py", "md", "html"]
+ExportFormat = TextFormat | Literal["automerge"]
 
 _TEXT_FORMATS: Final = {".py": "py:percent", ".md": "md"}
 
@@ -172,10 +173,10 @@ def _check_is_known(path: Path, former: NotebookFile, contents: Contents) -> Non
 
 def check_format(format: str) -> None:  # noqa: A002  # the name is the one of the option
     """Refuse a format that there is not."""
-    check_choice("format", format, get_args(ExportFormat))
+    check_choice("format", format, [*get_args(TextFormat), "automerge"])
 
 
-def export(notebook: NotebookFile, format: ExportFormat) -> bytes:  # noqa: A002  # as above
+def export(notebook: NotebookFile, format: TextFormat) -> bytes:  # noqa: A002  # as above
     """Return a notebook in another format.
 
     Raises:

@@ -390,15 +390,19 @@ class Session(BlockingHandle):
         """Return the session in the format of a file.
 
         Args:
-            format: `ipynb`; `py`, a script with cells in percent format; `md`, Markdown; `html`, a page.
+            format: `ipynb`; `py`, a script with cells in percent format; `md`, Markdown; `html`, a page; `automerge`,
+                the document with its history and without outputs, which every Automerge loads.
 
         Raises:
             RuntimedError: If the package that writes the format is not installed; the sentence names it.
+            StorageError: For `automerge`, if the document cannot be written.
 
-        Source: Jupytext, "Notebook formats"; nbconvert, `HTMLExporter`.
+        Source: Jupytext, "Notebook formats"; nbconvert, `HTMLExporter`; Automerge binary format.
         """
         check_format(format)
         self.connect()
+        if format == "automerge":
+            return self._perform(calls.read_document(self._notebook))
         contents = self._perform(calls.read_contents(self._notebook))
         return work(export, contents.notebook, format)
 

@@ -31,6 +31,7 @@ __all__ = [
     "GetContentReply",
     "GetDependencies",
     "GetDependenciesReply",
+    "GetDocument",
     "GetHistory",
     "GetHistoryReply",
     "GetMetadata",
@@ -211,10 +212,10 @@ class GetCells(InRoom[GetCellsReply], frozen=True, tag="get_cells"):
 
 
 class GetContentReply(ReplyBody, frozen=True):
-    """A piece of a cell's content.
+    """A piece of a cell's content, or of the document.
 
     Attributes:
-        piece: At most 1 MiB of the MessagePack of `{source, metadata}`.
+        piece: At most 1 MiB; of a cell's content, of the MessagePack of `{source, metadata}`.
         size: Size of all of it, in bytes.
         sha256: SHA-256 of all of it, which an edit between two pieces changes.
     """
@@ -228,6 +229,15 @@ class GetContent(InRoom[GetContentReply], frozen=True, tag="get_content"):
     """Read a piece of a cell's source and metadata from `offset`. Raises CellNotFound."""
 
     cell_id: str
+    offset: Index = 0
+
+
+class GetDocument(InRoom[GetContentReply], frozen=True, tag="get_document"):
+    """Read a piece of the Automerge document from `offset`, with all edits so far when it begins.
+
+    It is a snapshot with the changes since, which Automerge loads as they are. Raises StorageError.
+    """
+
     offset: Index = 0
 
 
@@ -308,7 +318,7 @@ class GetHistory(InRoom[GetHistoryReply], frozen=True, tag="get_history"):
 DocumentDaemonOperation = FindCells
 """Operations that the daemon performs itself, without opening a room."""
 
-DocumentRoomOperation = GetCell | GetCells | GetContent | GetMetadata | GetDependencies | GetHistory
+DocumentRoomOperation = GetCell | GetCells | GetContent | GetDocument | GetMetadata | GetDependencies | GetHistory
 """Operations that are performed in a session's room."""
 
 EditOperation = (

@@ -7,6 +7,7 @@ writes pending deltas into the document later. The rows hold the current content
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -309,6 +310,12 @@ class NotebookTables:
     def pending_count(self) -> int:
         """Number of edits that the document does not have yet."""
         return int(self._db.row("SELECT count(*) FROM pending")[0])
+
+    @property
+    def first_pending(self) -> float:
+        """Number of the oldest edit that the document does not have yet; infinity if it has all."""
+        row = self._db.row("SELECT min(id) FROM pending")
+        return math.inf if row[0] is None else int(row[0])
 
     @property
     def last_edit(self) -> int:

@@ -78,7 +78,7 @@ from runtimed.client.calls.kernel import (
 )
 from runtimed.client.calls.metadata import NOTEBOOK_METADATA, get_kernelspec, get_metadata, set_kernelspec, set_metadata
 from runtimed.client.calls.notebook import Notebook, notebook
-from runtimed.client.calls.pages import Page, Pages
+from runtimed.client.calls.pages import Page, Pages, read_document
 from runtimed.client.calls.sessions import delete, get_log, get_session, iter_log, leave, restore, stop, stop_started
 from runtimed.client.calls.streams import Stream, raw_events, stream_execute, subscribe
 from runtimed.client.calls.variables import get, put
@@ -150,6 +150,7 @@ __all__ = [
     "queue_cell",
     "raw_events",
     "read_contents",
+    "read_document",
     "read_outputs",
     "record_file",
     "remove_conda_dependency",

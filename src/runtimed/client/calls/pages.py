@@ -14,8 +14,9 @@ from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol.browser_operations import ReadReply
 from runtimed.protocol.codec import unpack
+from runtimed.protocol.operation import Operation
 
-__all__ = ["Page", "Pages", "following", "read_blob", "read_content", "read_rest"]
+__all__ = ["Page", "Pages", "following", "read_blob", "read_content", "read_document", "read_rest"]
 
 
 T = TypeVar("T")
@@ -119,10 +120,29 @@ def read_content(notebook: Notebook, cell_id: str) -> Flow[tuple[str, dict[str, 
         CellNotFound: If the cell was deleted.
         ProtocolError: If the daemon sends something else.
     """
+    content = yield from _read_whole(
+        lambda offset: document_ops.GetContent(notebook_id=notebook.id, cell_id=cell_id, offset=offset)
+    )
+    whole = unpack(content)
+    return whole["source"], whole["metadata"]
+
+
+def read_document(notebook: Notebook) -> Flow[bytes]:
+    """Read the Automerge document, with all edits so far.
+
+    Raises:
+        StorageError: If the daemon cannot write them into it.
+        ProtocolError: If the daemon sends something else.
+    """
+    return (yield from _read_whole(lambda offset: document_ops.GetDocument(notebook_id=notebook.id, offset=offset)))
+
+
+def _read_whole(request_at: Callable[[int], Operation[document_ops.GetContentReply]]) -> Flow[bytes]:
+    """Read something of any size in pieces, as of one moment."""
     content, sha256 = bytearray(), ""
     while True:
-        request = document_ops.GetContent(notebook_id=notebook.id, cell_id=cell_id, offset=len(content))
-        page = yield from ask(request)
+        offset = len(content)
+        page = yield from ask(request_at(offset))
         if page.sha256 != sha256 and content:
             # It was edited meanwhile: the pieces would not fit together.
             content.clear()
@@ -131,11 +151,10 @@ def read_content(notebook: Notebook, cell_id: str) -> Flow[tuple[str, dict[str, 
         content += page.piece
         if len(content) >= page.size:
             break
-        following(request.offset, len(content))
+        following(offset, len(content))
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise ProtocolError(f"the daemon sent something else than the content of cell {cell_id}")
-    whole = unpack(bytes(content))
-    return whole["source"], whole["metadata"]
+        raise ProtocolError("the daemon sent something else than it announced")
+    return bytes(content)
 
 
 def read_rest(notebook: Notebook, reply_id: int, piece: bytes, size: int) -> Flow[bytes]:

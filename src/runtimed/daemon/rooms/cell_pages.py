@@ -9,7 +9,7 @@ from runtimed.document.cells import CellRecord
 from runtimed.protocol.codec import pack
 from runtimed.protocol.document_operations import GetContentReply
 
-__all__ = ["PIECE", "REPLY_BUDGET", "content_page", "content_size", "fixed_size"]
+__all__ = ["PIECE", "REPLY_BUDGET", "content_page", "content_size", "fixed_size", "page_of"]
 
 REPLY_BUDGET: Final = 2**20
 """Bytes of sources, metadata and events at which a reply about cells ends. The client requests the rest."""
@@ -33,7 +33,11 @@ def fixed_size(record: CellRecord) -> int:
 
 def content_page(record: CellRecord, offset: int) -> GetContentReply:
     """Return the piece of a cell's packed source and metadata that begins at a byte offset."""
-    whole = pack({"source": record.source, "metadata": dict(record.metadata)})
+    return page_of(pack({"source": record.source, "metadata": dict(record.metadata)}), offset)
+
+
+def page_of(whole: bytes, offset: int) -> GetContentReply:
+    """Return the piece of something that begins at a byte offset."""
     sha256 = hashlib.sha256(whole).hexdigest()
     return GetContentReply(piece=whole[offset : offset + PIECE], size=len(whole), sha256=sha256)
 

@@ -247,6 +247,18 @@ class DocumentWork:
                 time.monotonic() - began,
             )
 
+    async def complete(self) -> None:
+        """Write all edits so far into the document.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        notebook, upto = self._store.notebook, self._store.notebook.last_edit
+        async with self._lock:
+            # Edits that come meanwhile may wait.
+            while notebook.needs_rebuild or not notebook.rows() or notebook.first_pending <= upto:
+                await self._write_pending()
+
     async def _write_backlog(self) -> None:
         """Write pending edits until so few are left that reading them with the document takes no time."""
         notebook = self._store.notebook

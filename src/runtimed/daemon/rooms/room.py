@@ -15,6 +15,7 @@ from runtimed.daemon.hosting.launcher import Owner, Place, living_epochs
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.rooms.browser import RoomBrowser
+from runtimed.daemon.rooms.cell_pages import page_of
 from runtimed.daemon.rooms.consent import note_written
 from runtimed.daemon.rooms.contents import RoomContents
 from runtimed.daemon.rooms.document import SharedDocument
@@ -31,6 +32,7 @@ from runtimed.ids import ClientId, SessionId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.browser_operations import BrowserOperation, StartBrowser, StartBrowserReply
 from runtimed.protocol.codec import pack, unpack
+from runtimed.protocol.document_operations import GetContentReply
 from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.kernel_operations import StartKernelReply
 from runtimed.protocol.operation import Edit, Operation, ReplyBody, read_reply
@@ -157,6 +159,17 @@ class Room:
     async def write_document(self, now: float) -> None:
         """Write pending edits into the document; see `DocumentWork.write`."""
         await self._work.write(now)
+
+    async def document_page(self, offset: int) -> GetContentReply:
+        """Return a piece of the Automerge document; at its beginning, the document has all edits so far.
+
+        Raises:
+            StorageError: If it cannot be written or read.
+        """
+        notebook = self.document.content
+        if offset == 0:
+            await self._work.complete()
+        return page_of(b"".join(row.data for row in notebook.rows()), offset)
 
     async def restore(self, actor: Actor) -> RestoreNotebookReply:
         """Restore the documents that were set aside; see `DocumentWork.restore`."""

@@ -186,6 +186,8 @@ def _in_room(
             return room.restore(peer.actor)
         case document_ops.GetContent():
             return content_page(room.document.cell(operation.cell_id), operation.offset)
+        case document_ops.GetDocument(offset=offset):
+            return room.document_page(offset)
         case document_ops.GetMetadata():
             return document_ops.GetMetadataReply(value=room.document.content.metadata(operation.key))
         case document_ops.GetDependencies():
