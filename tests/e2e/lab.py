@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +24,9 @@ from tests.conftest import wait_until
 CHROMIUM = Path("/usr/bin/chromium")
 TIMEOUT = 60_000.0
 LOAD = "%load_ext runtimed"
+KERNELS = {"python3": "Python 3 (ipykernel)", "runtimed": "Shared session (runtimed)"}
+"""The kernels of notebooks, as JupyterLab calls them."""
+
 SHOWN = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 """The notebook that is seen, of all that are open."""
 
@@ -55,6 +59,9 @@ class Lab:
             "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
             "JUPYTER_TOKEN": token,
         }
+        # As the wheel installs them.
+        specs = Path(__file__).parents[2] / "jupyter-config" / "kernels"
+        shutil.copytree(specs, home / "data" / "kernels")
         # Answers the question whether to fetch news from jupyter.org.
         settings = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
         settings.mkdir(parents=True)
@@ -139,14 +146,14 @@ def serving(folder: Path, home: Path) -> Iterator[Lab]:
         lab.close()
 
 
-def write_notebook(path: Path, *sources: str) -> None:
+def write_notebook(path: Path, *sources: str, kernel: str = "python3") -> None:
     """Write a notebook, and start the kernel of its session: a cell that starts one says so above its outputs."""
     # Each worker collects all tests, and this takes it seconds.
     import nbformat
 
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source) for source in sources],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        metadata={"kernelspec": {"name": kernel, "display_name": KERNELS[kernel], "language": "python"}},
     )
     nbformat.write(notebook, path)
     with Session(str(path)) as session:
@@ -156,9 +163,10 @@ def write_notebook(path: Path, *sources: str) -> None:
 class Notebook:
     """An open notebook."""
 
-    def __init__(self, page: Page, path: Path) -> None:
+    def __init__(self, page: Page, path: Path, kernel: str = "python3") -> None:
         self.page = page
         self.path = path
+        self._kernel = KERNELS[kernel]
 
     def show(self) -> None:
         """Open it from the list of files, or turn to it if it is open."""
@@ -190,7 +198,7 @@ class Notebook:
     def see_idle(self) -> None:
         """Wait until the kernel can be given cells."""
         # The notebook's own indicator says "idle" before there is a kernel, and cells that are run then are lost.
-        expect(self.page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=TIMEOUT)
+        expect(self.page.get_by_text(f"{self._kernel} | Idle")).to_be_visible(timeout=TIMEOUT)
 
     def see_end(self, number: int) -> None:
         """Wait until a cell that was started has ended."""
@@ -205,21 +213,24 @@ class Notebook:
 class Opener:
     """Writes notebooks and opens them, all in one page: a page takes longer to load than all that follows in it."""
 
-    def __init__(self, lab: Lab, folder: Path, browser: Browser, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, lab: Lab, folder: Path, browser: Browser, stack: contextlib.ExitStack, kernel: str = "python3"
+    ) -> None:
+        self._kernel = kernel
         self._lab, self._folder, self._browser, self._stack = lab, folder, browser, stack
         self._page: Page | None = None
 
     def __call__(self, name: str, *sources: str) -> Notebook:
         path = self._folder / name
-        write_notebook(path, *sources)
+        write_notebook(path, *sources, kernel=self._kernel)
         if self._page is None:
             self._page = self._browser.new_page(viewport={"width": 1400, "height": 1000})
             self._stack.callback(self._page.close)
             self._page.set_default_timeout(TIMEOUT)
             self._page.goto(self._lab.url.format(name))
-            opened = Notebook(self._page, path)
+            opened = Notebook(self._page, path, self._kernel)
         else:
-            opened = Notebook(self._page, path)
+            opened = Notebook(self._page, path, self._kernel)
             self._page.locator(".jp-FileBrowser-toolbar [data-jp-item-name='refresh']").click()
             opened.show()
         expect(opened.cell(len(sources) - 1)).to_be_visible(timeout=TIMEOUT)

@@ -141,7 +141,8 @@ class Translation:
                 content, metadata = json.loads(message.content), json.loads(message.metadata)
                 yield Publish(message.msg_type, content, parent, metadata, message.buffers)
             case KernelState(status="restarting"):
-                yield _status("restarting", {})
+                # Not "restarting", which JupyterLab takes for a death of this process, and says so in a dialog.
+                yield _status("starting", {})
             case KernelState(status="idle"):
                 self._progress = None
                 yield _status("idle", {})

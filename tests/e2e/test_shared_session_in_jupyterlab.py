@@ -1,0 +1,127 @@
+"""The kernel "Shared session (runtimed)" in JupyterLab: a real server, a real Chromium, and no magic word."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Browser, expect
+
+from runtimed import Session
+from tests.conftest import wait_until
+from tests.e2e.lab import CHROMIUM, TIMEOUT, Notebook, Opener, serving
+
+pytestmark = [pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium"), pytest.mark.timeout(240)]
+
+CELLS = {
+    "live": "import os, time\nprint('first')\nwhile not os.path.exists({!r}): time.sleep(0.01)\nprint('last')",
+    "stop": "print('begun')\ntime.sleep(600)",
+    "never": "print('never')",
+    "plot": "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 3, 2]);",
+    "input": "print('hello', input('name? '))",
+    "display": "handle = display('old', display_id=True)\nprint('below')",
+    "update": "handle.update('new')",
+    "tab": "a_long_name = a_long_other = 1",
+    "widgets": "import ipywidgets\nslider = ipywidgets.IntSlider(max=10)\nlabel = ipywidgets.Label('at 0')\n"
+    "slider.observe(lambda change: setattr(label, 'value', f'at {{change.new}}'), 'value')\n"
+    "ipywidgets.VBox([slider, label])",
+    "captured": "box = ipywidgets.Output()\ndisplay(box)\nwith box: print('in the box')",
+}
+LIVE, STOP, NEVER, PLOT, INPUT, DISPLAY, UPDATE, TAB, WIDGETS, CAPTURED = range(len(CELLS))
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gates") / "gate"
+
+
+@pytest.fixture(scope="module")
+def notebook(
+    shared_daemon: Path, browser: Browser, gate: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Notebook]:
+    """An open notebook with all cells."""
+    with contextlib.ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("notebooks").resolve()
+        lab = stack.enter_context(serving(folder, tmp_path_factory.mktemp("home")))
+        opener = Opener(lab, folder, browser, stack, "runtimed")
+        yield opener("all.ipynb", *(source.format(str(gate)) for source in CELLS.values()))
+
+
+def test_output_appears_before_the_cell_ends(notebook: Notebook, gate: Path) -> None:
+    notebook.run(LIVE)
+    expect(notebook.outputs(LIVE)).to_have_text(["first\n"], timeout=TIMEOUT)
+    expect(notebook.prompt(LIVE)).to_have_text("[*]:")
+    notebook.picture("shared-live")
+    gate.touch()
+    notebook.see_end(LIVE)
+    expect(notebook.outputs(LIVE)).to_have_text(["first\nlast\n"])
+
+
+def test_the_cells_of_the_notebook_are_the_sessions(notebook: Notebook) -> None:
+    ids = [cell.id for cell in nbformat.read(notebook.path, as_version=4).cells]
+    with Session(str(notebook.path)) as session:
+        (cell,) = session.get_cells()
+    assert (cell.id, cell.outputs[0].text) == (ids[LIVE], "first\nlast\n")
+
+
+def test_the_stop_button_interrupts_and_what_is_behind_is_aborted(notebook: Notebook) -> None:
+    for number in (STOP, NEVER):
+        notebook.run(number)
+    expect(notebook.outputs(STOP)).to_have_text(["begun\n"], timeout=TIMEOUT)
+    notebook.press("interrupt")
+    notebook.see_end(STOP)
+    expect(notebook.outputs(STOP).nth(1)).to_contain_text("KeyboardInterrupt")
+    expect(notebook.prompt(NEVER)).to_have_text("[ ]:")
+    expect(notebook.outputs(NEVER)).to_have_count(0)
+
+
+def test_plots_inputs_displays_and_completions_are_the_kernels(notebook: Notebook) -> None:
+    notebook.run(PLOT)
+    expect(notebook.outputs(PLOT).locator("img")).to_be_visible(timeout=TIMEOUT)
+    notebook.run(INPUT)
+    notebook.cell(INPUT).locator(".jp-Stdin-input").fill("Ada")
+    notebook.page.keyboard.press("Enter")
+    expect(notebook.outputs(INPUT).last).to_contain_text("hello Ada", timeout=TIMEOUT)
+    for number in (DISPLAY, UPDATE):
+        notebook.run(number)
+    notebook.see_end(UPDATE)
+    expect(notebook.outputs(DISPLAY)).to_have_text(["'new'", "below\n"])
+    notebook.run(TAB)
+    notebook.see_end(TAB)
+    notebook.cell(TAB).locator(".cm-content").click()
+    notebook.page.keyboard.press("Control+End")
+    notebook.page.keyboard.insert_text(" + a_lon")
+    notebook.page.keyboard.press("Tab")
+    offer = notebook.page.locator(".jp-Completer-item")
+    expect(offer).to_contain_text(["a_long_name", "a_long_other"], timeout=TIMEOUT)
+    notebook.page.keyboard.press("Escape")
+
+
+def test_widgets_live(notebook: Notebook) -> None:
+    notebook.run(WIDGETS)
+    slider = notebook.outputs(WIDGETS).locator(".noUi-handle")
+    expect(slider).to_be_visible(timeout=TIMEOUT)
+    slider.focus()
+    notebook.page.keyboard.press("ArrowRight")
+    expect(notebook.outputs(WIDGETS)).to_contain_text("at 1", timeout=TIMEOUT)
+    notebook.run(CAPTURED)
+    expect(notebook.outputs(CAPTURED).first).to_contain_text("in the box", timeout=TIMEOUT)
+    notebook.picture("shared-widgets")
+
+
+def test_a_restart_restarts_the_sessions_kernel(notebook: Notebook) -> None:
+    with Session(str(notebook.path)) as session:
+        before = session.run("import os; os.getpid()").value
+        notebook.press("restart")
+        notebook.page.get_by_role("button", name="Confirm Kernel Restart").click()
+        wait_until(
+            lambda: session.kernel_started and session.run("import os; os.getpid()").value != before, "no restart"
+        )
+        notebook.see_idle()
+        notebook.run(NEVER)
+        expect(notebook.outputs(NEVER)).to_have_text(["never\n"], timeout=TIMEOUT)
+        expect(notebook.prompt(NEVER)).to_have_text(re.compile(r"\[\d+\]:"))
