@@ -13,13 +13,17 @@ from runtimed.display import OutputStream, show_note
 from runtimed.errors import ConnectionLost, DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import to_public
 from runtimed.ids import ExecutionId, stored_name
-from runtimed.protocol.events import Clear, Display, Event, Failed, Finished, KernelState, Queued, Started, Stream
+from runtimed.models import Output
+from runtimed.protocol.events import Display, Event, Failed, Finished, KernelState, Queued, Started, Stream
 from runtimed.texts import client_name, printable
 
 __all__ = ["Colleagues"]
 
 SHOWN_LINES: Final = 20
 """Most lines of a colleague's code that are shown."""
+
+MAX_LINE: Final = 16_384
+"""Longest line that is held until it ends, in characters."""
 
 RETRY: Final = 1.0
 """Seconds before the next attempt to follow a session again whose daemon does not come back."""
@@ -47,7 +51,7 @@ class Colleagues:
         self._screen = screen
         self._on_code = on_code
         self._on_count = on_count
-        self._open: dict[str, OutputStream | None] = {}
+        self._open: dict[str, _Shown | None] = {}
         self._count = 0
 
     def watch(self) -> None:
@@ -90,19 +94,22 @@ class Colleagues:
             case Queued():
                 if event.author == self._session.client_id:
                     self._open[execution_id] = None
-            case Started() | Stream() | Display() | Failed() | Clear():
+            case Started() | Stream() | Display() | Failed():
                 if execution_id not in self._open:
                     self._open[execution_id] = self._begin(event, execution_id)
-                stream = self._open[execution_id]
-                if stream is not None:
+                shown = self._open[execution_id]
+                if shown is not None:
                     with self._screen:
-                        _show_output(event, stream)
+                        shown.take(event)
             case Finished():
-                self._open.pop(execution_id, None)
+                shown = self._open.pop(execution_id, None)
+                if shown is not None:
+                    with self._screen:
+                        shown.end()
             case _:
                 pass
 
-    def _begin(self, event: Event, execution_id: str) -> OutputStream | None:
+    def _begin(self, event: Event, execution_id: str) -> _Shown | None:
         """Show the code of an execution; None for one of this client, which its own cell shows."""
         notebook_id = self._session.notebook_id
         try:
@@ -119,7 +126,53 @@ class Colleagues:
             show_note(_headed(name, count, source or ""))
         if source:
             self._on_code(source)
-        return OutputStream(f"runtimed-{stored_name(notebook_id)[:12]}-")
+        return _Shown(f"runtimed-{stored_name(notebook_id)[:12]}-")
+
+
+class _Shown:
+    """The outputs of one execution above a prompt, where only whole lines stay and nothing can be written over."""
+
+    def __init__(self, prefix: str) -> None:
+        self._stream = OutputStream(prefix)
+        self._begun: dict[str, str] = {}
+        self._updates: dict[str, Output] = {}
+
+    def take(self, event: Event) -> None:
+        """Show an output: text once its line ends, an updated display in its last version at the end."""
+        public = to_public(event)
+        if public is None or public.output is None:
+            return
+        output = public.output
+        if isinstance(event, Stream):
+            self._take_text(event)
+        elif isinstance(event, Display) and event.kind == "update_display_data":
+            self._updates[event.display_id or ""] = output
+        else:
+            self._end_lines()
+            self._stream.show(output)
+
+    def end(self) -> None:
+        """Show what is left."""
+        self._end_lines()
+        for output in self._updates.values():
+            self._stream.show(output)
+
+    def _take_text(self, event: Stream) -> None:
+        name = event.name
+        lines, end, begun = (self._begun.pop(name, "") + event.text).rpartition("\n")
+        if end:
+            self._write(name, lines + end)
+        if len(begun) > MAX_LINE:
+            self._write(name, begun + "\n")
+        elif begun:
+            self._begun[name] = begun
+
+    def _end_lines(self) -> None:
+        for name in list(self._begun):
+            self._write(name, self._begun.pop(name) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        self._stream.show(Output(output_type="stream", name=name, text=text))
 
 
 def _headed(name: str, count: int | None, source: str) -> str:
@@ -129,16 +182,3 @@ def _headed(name: str, count: int | None, source: str) -> str:
     if len(lines) > SHOWN_LINES:
         lines = [*lines[:SHOWN_LINES], f"… and {len(lines) - SHOWN_LINES} more lines"]
     return head + f"\n{' ' * (len(head) - 5)}...: ".join(lines)
-
-
-def _show_output(event: Event, stream: OutputStream) -> None:
-    if isinstance(event, Clear):
-        stream.clear(wait=event.wait)
-        return
-    public = to_public(event)
-    if public is None or public.output is None:
-        return
-    if isinstance(event, Display) and event.kind == "update_display_data":
-        stream.update(public.output)
-    else:
-        stream.show(public.output)
