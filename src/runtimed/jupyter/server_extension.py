@@ -1,0 +1,130 @@
+"""A Jupyter Server extension: gives an opened notebook the outputs of its session, and tells JupyterLab about sessions.
+
+It works under the server's own login, and starts no daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import tornado.web
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+from nbformat import NotebookNode, from_dict
+
+from runtimed.client import AsyncClient, Client, Session
+from runtimed.errors import DaemonUnavailable, RuntimedError, SessionNotFound
+from runtimed.notebook_file.outputs import file_outputs
+from runtimed.notebook_names import session_id_of
+
+__all__ = ["SessionHandler", "fill_outputs"]
+
+KERNEL: Final = "runtimed"
+"""Name of the kernelspec of the proxy kernel."""
+
+_LABEL: Final = "Jupyter Server"
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    return [{"module": "runtimed.jupyter.server_extension"}]
+
+
+def _load_jupyter_server_extension(app: Any) -> None:
+    """Serve `runtimed/sessions/ID`, and fill opened notebooks. Source: Jupyter Server, "Server extensions"."""
+    contents = app.contents_manager
+    contents.get = _filling(contents.get, Path(app.root_dir), app.log)
+    base_url = app.web_app.settings["base_url"]
+    app.web_app.add_handlers(".*$", [(url_path_join(base_url, r"/runtimed/sessions/(.+)"), SessionHandler)])
+
+
+def _filling(get: Callable[..., Any], root: Path, log: Any) -> Callable[..., Any]:
+    """Return a contents manager's `get` whose notebooks have the outputs of their sessions."""
+
+    def fill(model: dict[str, Any]) -> dict[str, Any]:
+        notebook = model["content"] if model["type"] == "notebook" else None
+        if notebook is not None and notebook.metadata.get("kernelspec", {}).get("name") == KERNEL:
+            path = (root / model["path"].lstrip("/")).resolve()
+            try:
+                fill_outputs(notebook, path)
+            except RuntimedError as exc:  # the file's own outputs are better than none
+                log.warning("runtimed: %s has the outputs of its file, not those of its session: %s", path, exc)
+        return model
+
+    if inspect.iscoroutinefunction(get):
+
+        @functools.wraps(get)
+        async def get_filled(*arguments: Any, **named: Any) -> dict[str, Any]:
+            return await asyncio.to_thread(fill, await get(*arguments, **named))
+
+    else:
+
+        @functools.wraps(get)
+        def get_filled(*arguments: Any, **named: Any) -> dict[str, Any]:
+            return fill(get(*arguments, **named))
+
+    return get_filled
+
+
+def fill_outputs(notebook: NotebookNode, path: Path) -> None:
+    """Give the code cells of a notebook the outputs and the execution counts that they have in its session.
+
+    A cell that never ran there keeps what the file has.
+
+    Args:
+        notebook: The content of the file, nbformat 4.
+        path: Its real path, after which its session is named.
+
+    Raises:
+        RuntimedError: If the session cannot be read.
+    """
+    session_id = session_id_of(path)
+    client = Client(label=_LABEL)
+    if not client.is_running() or session_id not in client.sessions.find(session_id, kind="kernel"):
+        return
+    with Session(session_id, label=_LABEL) as session:
+        ran = {cell.id: cell for cell in session.iter_cells() if cell.execution_id is not None}
+    for cell in notebook.cells:
+        known = ran.get(cell.get("id"))
+        if known is not None and cell.cell_type == "code":
+            cell.outputs = from_dict(list(file_outputs(known.outputs)))  # type: ignore[no-untyped-call]  # nbformat has no types
+            cell.execution_count = known.execution_count
+
+
+class SessionHandler(APIHandler):
+    """A session, as the status bar shows it."""
+
+    auth_resource = "kernels"
+
+    @tornado.web.authenticated
+    @authorized
+    async def get(self, session_id: str) -> None:
+        """Answer with the session's status, its number of peers, and its running and queued executions, in order.
+
+        404: no daemon runs, or it knows no kernel session of this id.
+        """
+        client = AsyncClient(label=_LABEL)
+        if not await client.is_running():
+            raise tornado.web.HTTPError(404, "no daemon of runtimed runs here")
+        try:
+            status = await client.sessions.get(session_id)
+            queue = await client.sessions.find_executions(session_id)
+        except (SessionNotFound, DaemonUnavailable) as exc:
+            raise tornado.web.HTTPError(404, str(exc)) from exc
+        self.finish(
+            {
+                "session_id": status.session_id,
+                "status": status.status,
+                "kernel_status": status.kernel_status,
+                "peers": status.peers,
+                "queue": [
+                    {"cell_id": found.cell_id, "execution_id": found.execution_id, "status": found.status}
+                    for found in queue
+                ],
+            }
+        )
