@@ -62,6 +62,8 @@ SESSION_MEMBERS = [
     "delete_cell_metadata",
     "set_cell_type",
     "history",
+    "get_version",
+    "restore",
     "execute_cell",
     "run",
     "queue_cell",
@@ -157,6 +159,7 @@ ERRORS = {
     "ExecutionCancelled": runtimed.RuntimedError,
     "ExecutionFailed": runtimed.RuntimedError,
     "ExecutionNotFound": runtimed.RuntimedError,
+    "VersionNotFound": runtimed.RuntimedError,
     "NoKernel": runtimed.RuntimedError,
     "KernelDied": runtimed.RuntimedError,
     "KernelStartFailed": runtimed.RuntimedError,
@@ -222,7 +225,11 @@ def test_the_faces_have_no_other_members():
 def test_a_member_has_the_docs_and_the_parameters_of_its_definition(name):
     member = inspect.getattr_static(Session, name)
     assert inspect.getdoc(member)
-    elsewhere: dict[str, Any] = {"status": calls.get_session, "execution": calls.execution.find}
+    elsewhere: dict[str, Any] = {
+        "status": calls.get_session,
+        "execution": calls.execution.find,
+        "restore": calls.restore_version,
+    }
     definition = elsewhere.get(name, getattr(calls, name, None))
     if definition is None:
         return

@@ -44,6 +44,7 @@ from runtimed.errors import (
     StorageError,
     ValueRefused,
     VariableNotFound,
+    VersionNotFound,
 )
 from runtimed.models import (
     Attribution,
@@ -56,6 +57,7 @@ from runtimed.models import (
     ExecutionSummary,
     Image,
     NotebookEdit,
+    NotebookVersion,
     OpenedNotebook,
     Output,
     OutputPage,
@@ -122,6 +124,7 @@ __all__ = [
     "NotConnected",
     "NotebookEdit",
     "NotebookFileError",
+    "NotebookVersion",
     "Observation",
     "OpenedNotebook",
     "Output",
@@ -142,6 +145,7 @@ __all__ = [
     "Tab",
     "ValueRefused",
     "VariableNotFound",
+    "VersionNotFound",
     "__version__",
     "default_socket_path",
     "load_ipython_extension",

@@ -37,6 +37,7 @@ __all__ = [
     "StorageError",
     "ValueRefused",
     "VariableNotFound",
+    "VersionNotFound",
     "error_from_wire",
     "wire_name",
 ]
@@ -120,6 +121,10 @@ class ExecutionCancelled(RuntimedError):
 
 class ExecutionNotFound(RuntimedError):
     """The session has no execution of this id, or no longer (attribute `execution_id`)."""
+
+
+class VersionNotFound(RuntimedError):
+    """The notebook's history has no such version, or no longer (attributes `version`, `oldest`, `newest`)."""
 
 
 class ExecutionFailed(RuntimedError):

@@ -32,6 +32,7 @@ __all__ = [
     "Image",
     "KernelStatus",
     "NotebookEdit",
+    "NotebookVersion",
     "OpenedNotebook",
     "Output",
     "OutputPage",
@@ -623,3 +624,19 @@ class NotebookEdit:
     client_id: str | None = None
     label: str | None = None
     uid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotebookVersion:
+    """What a notebook said at a version, as `Session.get_version` returns it.
+
+    Attributes:
+        version: Number of its last edit.
+        cells: The cells in order, without outputs. `Session.read_outputs` reads those of a cell's `execution_id`, if
+            that execution is kept.
+        metadata: The notebook's metadata.
+    """
+
+    version: int
+    cells: tuple[Cell, ...]
+    metadata: Mapping[str, str]

@@ -62,3 +62,20 @@ def test_the_history_of_one_cell_is_found_by_a_prefix_or_after_its_end(runtimed:
     unknown = runtimed("history", "cells", "--cell", "none")
     assert (unknown.returncode, unknown.stdout) == (4, "")
     assert "has no cell 'none'" in unknown.stderr
+
+
+def test_a_version_is_restored(runtimed: Command):
+    with Session("back") as session:
+        cell_id = session.create_cell("1")
+        session.append_source(cell_id, "2")
+    Client().sessions.stop("back")
+
+    done = runtimed("history", "back", "--restore", "1")
+    assert done.stdout == "The notebook of session 'back' is again as version 1 was (1 edits)\n"
+    assert (done.returncode, done.stderr) == (0, "")
+    with session:
+        assert session.get_cell_source(cell_id) == "1"
+    assert Client().sessions.get("back").status == "closed"
+    unknown = runtimed("history", "back", "--restore", "9")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "has no version 9: it goes from version 0 to 3" in unknown.stderr

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runtimed import Client, NotebookEdit, Session
+from runtimed import Client, InvalidArgument, NotebookEdit, Session, VersionNotFound
 from tests.conftest import wait_until
 
 
@@ -77,6 +78,150 @@ def test_a_session_that_never_began_has_no_history_and_does_not_begin(face):
     assert [one.session_id for one in Client().sessions.list() if one.session_id == "never began"] == []
 
 
+def plain(cells: Any) -> list[tuple[Any, ...]]:
+    return [
+        (cell.id, cell.cell_type, cell.source, cell.metadata, cell.position, cell.execution_id, cell.execution_count)
+        for cell in cells
+    ]
+
+
+def said(session: Any) -> list[tuple[Any, ...]]:
+    return plain(session.get_cells(outputs=False))
+
+
+def version_of(session: Any) -> int:
+    return next((edit.version for edit in session.history()), 0)
+
+
+def changed(session: Any) -> list[tuple[int, Any, Any]]:
+    """Edit a notebook in all ways; return each version, its cells and an entry of its metadata."""
+    versions = [(0, said(session), None)]
+
+    def note() -> None:
+        versions.append((version_of(session), said(session), session.get_metadata("k")))
+
+    first = session.create_cell("a = 1\nb = 2\n")
+    note()
+    second = session.create_cell("# title", "markdown", 0)
+    session.set_cell_metadata(second, "tags", ["x"])
+    note()
+    session.set_source(first, "a = 1\nb = 22\n")
+    session.move_cell(second, first)
+    session.set_cell_metadata(first, "more", {"deep": [None, 1.5]})
+    session.delete_cell_metadata(second, "tags")
+    note()
+    session.set_cell_type(second, "raw")
+    session.set_metadata("k", "v")
+    third = session.create_cell("3")
+    note()
+    session.delete_cell(first)
+    session.set_metadata("k", "w")
+    note()
+    session.delete_cell(second)
+    session.append_source(third, "4" * 1_200_000)
+    note()
+    return versions
+
+
+def test_each_version_can_be_read(session):
+    versions = changed(session)
+    for version, cells, value in versions:
+        found = session.get_version(version)
+        assert found.version == version
+        assert plain(found.cells) == cells
+        assert found.metadata.get("k") == value
+
+
+def test_each_version_can_be_restored(session, face):
+    versions = changed(session)
+    for version, cells, value in reversed(versions):
+        before = version_of(session)
+        edits = session.restore(version)
+        assert said(session) == cells
+        assert session.get_metadata("k") == value
+        # Nothing is lost: a restore is edits like any other.
+        assert version_of(session) == before + edits
+    assert session.restore(0) == 0
+    assert [edit.version for edit in session.history()] == list(range(version_of(session), 0, -1))
+    session.restore(versions[-1][0])
+    with face.session(session.notebook_id) as other:
+        assert said(other) == versions[-1][1]
+
+
+def test_other_clients_see_a_restore_as_ordinary_edits(session, face):
+    with face.session(session.notebook_id, label="bob") as bob:
+        first = session.create_cell("1")
+        second = session.create_cell("2")
+        wanted = version_of(session)
+        bob.set_source(first, "one")
+        bob.delete_cell(second)
+        third = bob.create_cell("3")
+        bob.set_cell_type(first, "raw")
+        events = session.subscribe(event_types=["cell_changed"])
+        assert bob.restore(wanted) == 4
+        seen = [(event.cell_id, event.status, event.author) for _, event in zip(range(4), events, strict=False)]
+        assert seen == [
+            (first, "source", bob.client_id),
+            (first, "type", bob.client_id),
+            (second, "added", bob.client_id),
+            (third, "deleted", bob.client_id),
+        ]
+        assert told(session.history())[:4] == [
+            ("bob", "cell_deleted", third, None),
+            ("bob", "cell_added", second, "code"),
+            ("bob", "cell_type_set", first, "code"),
+            ("bob", "cell_edited", first, "+1 -3"),
+        ]
+        (entry,) = [one for one in Client().sessions.log(session.notebook_id) if one.action == "notebook_restored"]
+        assert (entry.label, entry.detail) == ("bob", f"version {wanted}")
+        # The others' next edits merge as ever.
+        session.get_cell(first)
+        session.append_source(first, "0")
+        assert bob.get_cell_source(first) == "10"
+
+
+def test_a_restored_session_still_knows_its_file(session, tmp_path: Path):
+    path = tmp_path / "n.ipynb"
+    cell_id = session.create_cell("1")
+    session.save(path)
+    session.set_source(cell_id, "2")
+    session.save()
+    session.restore(1)
+    session.save()
+    assert '"1"' in path.read_text()
+
+
+def test_a_version_that_the_history_does_not_have_is_refused_with_a_sentence(session):
+    session.create_cell("1")
+    for use in (session.get_version, session.restore):
+        with pytest.raises(VersionNotFound, match=r"has no version 9: it goes from version 0 to 1$") as refused:
+            use(9)
+        assert (refused.value.version, refused.value.oldest, refused.value.newest) == (9, 0, 1)
+        for wrong in (-1, 1.5, None, True, "1"):
+            with pytest.raises(InvalidArgument, match="version is an int, at least 0"):
+                use(wrong)
+        with pytest.raises(InvalidArgument):
+            use(2**60)
+    assert version_of(session) == 1
+
+
+def test_a_restored_cell_shows_its_outputs_again(with_kernel):
+    first = with_kernel.run("print('first')")
+    with_kernel.create_cell("")
+    wanted = version_of(with_kernel)
+    count = first.execution_count
+    with_kernel.set_source(first.cell_id, "print('second')")
+    assert with_kernel.execute_cell(first.cell_id).stdout == "second\n"
+    with_kernel.delete_cell(first.cell_id)
+
+    with_kernel.restore(version_of(with_kernel) - 1)
+    assert [output.text for output in with_kernel.get_cell(first.cell_id).outputs] == ["second\n"]
+    with_kernel.restore(wanted)
+    cell = with_kernel.get_cell(first.cell_id)
+    assert (cell.source, cell.execution_id, cell.execution_count) == ("print('first')", first.execution_id, count)
+    assert [output.text for output in cell.outputs] == ["first\n"]
+
+
 def test_a_compaction_says_that_older_edits_are_gone(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RUNTIMED_COMPACT_AFTER", "20")
     with Session("s", label="ann") as session:
@@ -104,3 +249,66 @@ def test_the_history_outlives_a_daemon_that_is_killed(data_dir: Path):
         os.kill(status.pid, signal.SIGKILL)
         session.append_source(cell_id, "3")
         assert list(session.history())[1:] == before
+
+
+def test_the_versions_behind_a_compaction_are_there_and_those_before_it_are_not(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RUNTIMED_COMPACT_AFTER", "20")
+    with Session("s") as session:
+        cell_id = session.create_cell("")
+        for _ in range(30):
+            session.append_source(cell_id, "x")
+        wait_until(
+            lambda: list(session.history(cell_id))[-1].action == "history_begins", "the document is not compacted"
+        )
+        oldest = list(session.history())[-1].version
+        for version in range(oldest, 32):
+            assert session.get_version(version).cells[0].source == "x" * (version - 1)
+        with pytest.raises(VersionNotFound, match=f"has no version {oldest - 1}: it goes from version {oldest} to 31"):
+            session.get_version(oldest - 1)
+        session.restore(oldest)
+        assert session.get_cell_source(cell_id) == "x" * (oldest - 1)
+
+
+def test_a_restore_goes_on_while_others_edit_and_takes_nothing_of_theirs(data_dir: Path):
+    with Session("s") as session, Session("s") as other:
+        cells = [session.create_cell(f"{number}") for number in range(300)]
+        wanted = version_of(session)
+        for number, cell_id in enumerate(cells):
+            session.append_source(cell_id, "!") if number % 3 else session.delete_cell(cell_id)
+        added: list[str] = []
+        done = threading.Event()
+
+        def edit() -> None:
+            while not done.is_set():
+                added.append(other.create_cell("of another"))
+
+        thread = threading.Thread(target=edit)
+        thread.start()
+        wait_until(lambda: added, "nobody edits")
+        session.restore(wanted)
+        done.set()
+        thread.join()
+        kept = [cell_id for cell_id in session.get_cell_ids() if cell_id not in cells]
+        # Those that were there when the restore began are gone, and in the history.
+        assert kept == added[len(added) - len(kept) :]
+        assert [session.get_cell_source(cell_id) for cell_id in cells] == [str(number) for number in range(300)]
+        assert {edit.cell_id for edit in session.history() if edit.action == "cell_added"} == {*cells, *added}
+
+
+def test_a_restore_outlives_a_daemon_that_is_killed(data_dir: Path):
+    with Session("s") as session:
+        cells = [session.create_cell(f"{number}") for number in range(500)]
+        wanted = version_of(session)
+        for cell_id in cells:
+            session.append_source(cell_id, "!")
+        status = Client().status()
+        assert status is not None
+        thread = threading.Thread(target=session.restore, args=(wanted,))
+        with Session("s") as other:
+            thread.start()
+            wait_until(lambda: other.get_cell_source(cells[0]) == "0", "it does not begin")
+            os.kill(status.pid, signal.SIGKILL)
+            thread.join()
+            assert [cell.source for cell in other.get_cells()] == [str(number) for number in range(500)]

@@ -1,17 +1,27 @@
 """The history of a notebook: what is kept of each edit, and what of an earlier release."""
 
 import sqlite3
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import astuple
 
+from runtimed.document import editing
 from runtimed.document.deltas import CellAdded, CellDeleted, EntrySet, ExecutionSet, SourceEdited, TypeSet, decode_delta
+from runtimed.document.notebook import NotebookDocument
+from runtimed.document.tasks import ReadVersion, Rebuild, perform
+from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId, ExecutionId
+from runtimed.protocol.document_operations import VersionContent
 from runtimed.storage.history import HistoryBase
 from runtimed.storage.notebook import NotebookTables
 from runtimed.storage.session_store import SCHEMA_VERSION, SessionStore
-from tests.storage.test_notebook import ANN, alter, cell
+from tests.document.test_properties import EDITS, Model
+from tests.storage.test_notebook import ANN, ID, EditedTables, alter, cell, document_of, write_pending
 
 BOB = ClientId("bob")
 NEWEST = 2**63 - 1
@@ -81,6 +91,62 @@ def test_a_history_that_begins_anew_has_lost_what_was_before(path: Path):
         assert history.base() == HistoryBase(4, 9.0, 0)
         assert history.page(NEWEST, 9) == (EDITED[:2], None)
         assert [edit.number for edit in history.deltas(0, 9, 9)] == [5, 6]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(EDITS, st.sampled_from([None, None, None, 1, 3, -1, "anew"])), max_size=30))
+def test_each_version_is_what_the_rows_said(edits: list[tuple[Any, Any]]):
+    with tempfile.TemporaryDirectory() as folder, SessionStore(Path(folder) / "s.db") as store:
+        notebook, model = store.notebook, Model()
+        said: dict[int, tuple[list[Any], dict[str, str]]] = {0: ([], {})}
+        for edit, then in edits:
+            model.apply(EditedTables(notebook), edit)  # type: ignore[arg-type]  # it has the same methods
+            said[notebook.last_edit] = list(notebook.cells()), notebook.all_metadata()
+            if then == "anew":
+                snapshot = perform(Rebuild(ID, notebook.cell_rows(), notebook.all_metadata()))
+                assert isinstance(snapshot, bytes)
+                notebook.put_snapshot(snapshot, notebook.last_edit, begins_at=1.0)
+            elif then is not None:
+                write_pending(notebook, then)
+        base = notebook.history.base()
+        for version, (cells, metadata) in said.items():
+            after = 0 if base is None else base.number
+            if version < after:
+                continue
+            found = perform(ReadVersion(notebook.base_rows(), notebook.history.deltas(after, version, 99)))
+            assert isinstance(found, VersionContent)
+            assert [
+                (one.id, one.cell_type, one.source, one.position, one.execution_count, one.execution_id, one.metadata)
+                for one in found.cells
+            ] == [astuple(one) for one in cells]
+            assert found.metadata == metadata
+
+
+def test_entries_of_the_notebook_that_are_deleted_are_missing_in_rows_document_and_versions(path: Path):
+    with SessionStore(path) as store:
+        notebook = store.notebook
+        notebook.apply(EntrySet("k", "v"), ANN, 1.0)
+        delta = editing.delete_metadata(notebook, "k")
+        assert delta is not None
+        notebook.apply(delta, BOB, 2.0)
+        assert editing.delete_metadata(notebook, "k") is None
+        assert notebook.all_metadata() == document_of(notebook).all_metadata() == {}
+        write_pending(notebook, 9)
+        assert NotebookDocument.load(notebook.rows()[0].data, []).all_metadata() == {}
+        found = perform(ReadVersion([], notebook.history.deltas(0, 2, 9)))
+        assert isinstance(found, VersionContent)
+        assert found.metadata == {}
+
+
+def test_a_damaged_edit_spoils_the_versions_behind_it_alone(path: Path):
+    with SessionStore(path) as store:
+        edited(store.notebook)
+    alter(path, "UPDATE pending SET delta = substr(delta, 1, 5) WHERE id = 4")
+    with SessionStore(path) as store:
+        history = store.notebook.history
+        assert isinstance(perform(ReadVersion([], history.deltas(0, 3, 9))), VersionContent)
+        with pytest.raises(StorageError, match="edit 4 is damaged"):
+            perform(ReadVersion([], history.deltas(0, 4, 9)))
 
 
 def test_a_damaged_entry_is_left_out_and_named(path: Path, caplog: pytest.LogCaptureFixture):

@@ -1,4 +1,4 @@
-"""The command `history`: who edited a session's notebook, when and how."""
+"""The command `history`: who edited a session's notebook, when and how; and back to an earlier version."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import itertools
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import print_table
+from runtimed.cli.console import print_table, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.reach import find_cell, find_session, reach
 from runtimed.errors import SessionNotFound
@@ -17,10 +17,14 @@ __all__ = ["history"]
 
 
 def history(arguments: argparse.Namespace) -> int:
-    """Show the edits of a session's notebook, newest first; an ended session stays ended."""
+    """Show the edits of a session's notebook, newest first, or restore a version; an ended session stays ended."""
     client = reach("history")
     session_id = find_session(client, arguments.id).session_id
     with client.Session(session_id) as session:
+        if arguments.restore is not None:
+            edits = session.restore(arguments.restore)
+            say(f"The notebook of session {session_id!r} is again as version {arguments.restore} was ({edits} edits)")
+            return Exit.OK
         try:
             cell_id = None if arguments.cell is None else find_cell(client, session_id, arguments.cell)
         except SessionNotFound:

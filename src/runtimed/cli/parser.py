@@ -305,6 +305,12 @@ def _add_sessions(commands: _Commands) -> None:
     history.add_argument(
         "-n", "--entries", type=_count, default=100, metavar="N", help="number of entries (default: %(default)s)"
     )
+    history.add_argument(
+        "--restore",
+        type=_count,
+        metavar="VERSION",
+        help="edit the notebook so that it is again as this version was; the edits since stay in the history",
+    )
     delete = commands.add(
         "delete",
         "ending",

@@ -34,6 +34,7 @@ from runtimed.models import (
     ExecutionEvent,
     ExecutionResult,
     NotebookEdit,
+    NotebookVersion,
     OpenedNotebook,
     Output,
     OutputPage,
@@ -307,6 +308,14 @@ class AsyncSession(AsyncHandle):
         """See `calls.history`."""
         self._check_connected()
         return AsyncItems(self._perform, calls.history(self._notebook, cell_id))
+
+    async def get_version(self, version: int) -> NotebookVersion:
+        """See `calls.get_version`."""
+        return await self._perform(calls.get_version(self._notebook, version))
+
+    async def restore(self, version: int) -> int:
+        """See `calls.restore_version`."""
+        return await self._perform(calls.restore_version(self._notebook, version))
 
     # --- files ---
 

@@ -36,6 +36,7 @@ from runtimed.models import (
     ExecutionEvent,
     ExecutionResult,
     NotebookEdit,
+    NotebookVersion,
     OpenedNotebook,
     Output,
     OutputPage,
@@ -312,6 +313,14 @@ class Session(BlockingHandle):
         """See `calls.history`."""
         self._check_connected()
         return Items(self._perform, calls.history(self._notebook, cell_id))
+
+    def get_version(self, version: int) -> NotebookVersion:
+        """See `calls.get_version`."""
+        return self._perform(calls.get_version(self._notebook, version))
+
+    def restore(self, version: int) -> int:
+        """See `calls.restore_version`."""
+        return self._perform(calls.restore_version(self._notebook, version))
 
     # --- files ---
 

@@ -120,10 +120,10 @@ class SourceEdited(_Delta, frozen=True):
 
 
 class EntrySet(_Delta, frozen=True):
-    """A value of the notebook's metadata was set."""
+    """A value of the notebook's metadata was set, or deleted if it is None."""
 
     key: str
-    value: str
+    value: str | None
 
     @property
     def cell_id(self) -> None:

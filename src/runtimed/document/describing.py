@@ -31,8 +31,10 @@ def describe(delta: Delta) -> tuple[EditAction, str | None]:
             return "cell_moved", None
         case TypeSet(cell_type=cell_type):
             return "cell_type_set", cell_type
-        case ExecutionSet(execution_id=execution_id):
-            return ("outputs_cleared" if execution_id is None else "cell_executed"), None
+        case ExecutionSet(execution_id=None, execution_count=None):
+            return "outputs_cleared", None
+        case ExecutionSet():
+            return "cell_executed", None
         case CellEntrySet(key=key):
             return "cell_metadata_set", key
         case SourceEdited(deleted=deleted, inserted=inserted):

@@ -41,6 +41,7 @@ __all__ = [
     "append_source",
     "create_cell",
     "delete_cell",
+    "delete_metadata",
     "insert_cell",
     "move_cell",
     "set_cell_metadata",
@@ -200,6 +201,11 @@ def set_cell_metadata(cells: Cells, cell_id: str, key: str, value: str | None) -
     if value is not None:
         check_whole_metadata({**record.metadata, key: value})
     return CellEntrySet(record.id, key, value)
+
+
+def delete_metadata(cells: Cells, key: str) -> EntrySet | None:
+    """Delete a value of the notebook's metadata."""
+    return None if cells.metadata(key) is None else EntrySet(key, None)
 
 
 def set_metadata(cells: Cells, key: str, value: str) -> EntrySet | None:

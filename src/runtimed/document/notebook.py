@@ -155,16 +155,22 @@ class NotebookDocument:
             case _:
                 return self._set(delta, author)
 
-    def set_metadata(self, key: str, value: str, *, author: ClientId) -> bytes:
-        """Set a value of the notebook's metadata, unchecked; return the change."""
+    def set_metadata(self, key: str, value: str | None, *, author: ClientId) -> bytes:
+        """Set a value of the notebook's metadata, unchecked, or delete it if it is None; return the change."""
         before = self._engine.heads()
         metadata = self._mirror.metadata_node
         with self._engine.write(author) as writer:
             if metadata is None:
                 metadata = writer.put_map(ROOT, "metadata")
-            writer.put(metadata, key, value)
+            if value is None:
+                writer.delete(metadata, key)
+            else:
+                writer.put(metadata, key, value)
         self._mirror.metadata_node = metadata
-        self._mirror.metadata[key] = value
+        if value is None:
+            self._mirror.metadata.pop(key, None)
+        else:
+            self._mirror.metadata[key] = value
         return self._change_since(before)
 
     def put_cell(self, record: CellRecord, *, author: ClientId) -> bytes:

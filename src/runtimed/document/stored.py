@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from runtimed.document.deltas import decode_delta
+from runtimed.document.deltas import Delta, decode_delta
 from runtimed.document.notebook import NotebookDocument
 from runtimed.errors import StorageError
 from runtimed.ids import ClientId, SessionId
 
-__all__ = ["PendingEdit", "StoredNotebook", "StoredRow", "load_stored"]
+__all__ = ["PendingEdit", "StoredNotebook", "StoredRow", "deltas_of", "load_stored"]
 
 
 class StoredRow(NamedTuple):
@@ -44,6 +44,21 @@ class PendingEdit(NamedTuple):
     delta: bytes
 
 
+def deltas_of(edits: Sequence[PendingEdit]) -> Iterator[tuple[int, Delta]]:
+    """Decode edits, in order; yield each with its number.
+
+    Raises:
+        StorageError: If one is damaged.
+    """
+    for edit in edits:
+        if zlib.crc32(edit.delta) != edit.checksum:
+            raise StorageError(f"edit {edit.number} is damaged: its bytes do not match their checksum")
+        try:
+            yield edit.number, decode_delta(edit.delta)
+        except msgspec.MsgspecError as exc:
+            raise StorageError(f"edit {edit.number} is unreadable: {exc}") from exc
+
+
 class StoredNotebook(msgspec.Struct, frozen=True, array_like=True):
     """A stored document with its pending edits.
 
@@ -69,16 +84,11 @@ class StoredNotebook(msgspec.Struct, frozen=True, array_like=True):
         Raises:
             StorageError: If an edit is damaged, or refers to a cell that the document does not have.
         """
-        changes = []
-        for edit in self.pending:
-            if zlib.crc32(edit.delta) != edit.checksum:
-                raise StorageError(f"edit {edit.number} is damaged: its bytes do not match their checksum")
-            try:
-                delta = decode_delta(edit.delta)
-            except msgspec.MsgspecError as exc:
-                raise StorageError(f"edit {edit.number} is unreadable: {exc}") from exc
-            changes.append(document.apply(delta, author=edit.author))
-        return changes
+        deltas = deltas_of(self.pending)
+        return [
+            document.apply(delta, author=edit.author)
+            for edit, (_number, delta) in zip(self.pending, deltas, strict=True)
+        ]
 
 
 def load_stored(rows: Sequence[StoredRow]) -> NotebookDocument:

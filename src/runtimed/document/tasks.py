@@ -6,20 +6,35 @@ A task runs in a process of its own (`worker`), because loading a document is sl
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
+from runtimed.document.cells import CellRecord
 from runtimed.document.compaction import rebuild
 from runtimed.document.contents import CellRow, Contents, contents_of, decode_cell
 from runtimed.document.notebook import NotebookDocument
+from runtimed.document.replaying import Replay
 from runtimed.document.restoring import merge_present
-from runtimed.document.stored import StoredNotebook, StoredRow, load_stored
+from runtimed.document.stored import PendingEdit, StoredNotebook, StoredRow, deltas_of, load_stored
 from runtimed.document.weight import HistoryWeight, weight_of
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, SessionId
+from runtimed.protocol.document_operations import StoredCell, VersionContent
 
-__all__ = ["ReadAll", "Rebuild", "Restore", "Restored", "Task", "WritePending", "Written", "decode_task", "perform"]
+__all__ = [
+    "ReadAll",
+    "ReadVersion",
+    "Rebuild",
+    "Restore",
+    "Restored",
+    "Task",
+    "WritePending",
+    "Written",
+    "decode_task",
+    "perform",
+]
 
 
 MIN_GAIN: Final = 2
@@ -69,7 +84,19 @@ class Restore(_Task, frozen=True):
     present: StoredNotebook
 
 
-Task = ReadAll | WritePending | Rebuild | Restore
+class ReadVersion(_Task, frozen=True):
+    """Read what the notebook said at a version. Returns `VersionContent`.
+
+    Attributes:
+        base: The document that the history begins with; empty for an empty notebook.
+        edits: All edits since, up to the version.
+    """
+
+    base: list[StoredRow]
+    edits: list[PendingEdit]
+
+
+Task = ReadAll | WritePending | Rebuild | Restore | ReadVersion
 
 
 class Written(msgspec.Struct, frozen=True, array_like=True):
@@ -108,7 +135,7 @@ def decode_task(data: bytes) -> Task:
     return _DECODER.decode(data)
 
 
-def perform(task: Task) -> Contents | Written | bytes | Restored:
+def perform(task: Task) -> Contents | Written | bytes | Restored | VersionContent:
     """Perform a task.
 
     Raises:
@@ -131,6 +158,38 @@ def perform(task: Task) -> Contents | Written | bytes | Restored:
             document = load_stored(aside)
             restored = [record.id for record in merge_present(document, since)]
             return Restored(_snapshot_of(document), contents_of(document), restored)
+
+        case ReadVersion(base=base, edits=edits):
+            replay = _begin(base)
+            for _number, delta in deltas_of(edits):
+                replay.apply(delta)
+            return VersionContent(
+                cells=[_stored_cell(cell) for cell in replay.cells()], metadata=_sorted(replay.metadata)
+            )
+
+
+def _begin(base: list[StoredRow]) -> Replay:
+    if not base:
+        return Replay()
+    document = load_stored(base)
+    return Replay(document.cells(), document.all_metadata())
+
+
+def _stored_cell(record: CellRecord) -> StoredCell:
+    return StoredCell(
+        id=record.id,
+        cell_type=record.cell_type,
+        source=record.source,
+        execution_count=record.execution_count,
+        execution_id=record.execution_id,
+        metadata=_sorted(record.metadata),
+        position=record.position,
+    )
+
+
+def _sorted(entries: Mapping[str, str]) -> dict[str, str]:
+    """Return entries in an order that does not depend on the edits: each run of the task gives the same bytes."""
+    return dict(sorted(entries.items()))
 
 
 def _is_intact(row: CellRow) -> bool:

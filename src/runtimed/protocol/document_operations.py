@@ -36,17 +36,22 @@ __all__ = [
     "GetHistoryReply",
     "GetMetadata",
     "GetMetadataReply",
+    "GetVersion",
+    "HistoryPiece",
     "ImportCells",
     "ImportedCell",
     "MoveCell",
     "RemoveDependency",
     "RemoveDependencyReply",
+    "RestoreVersion",
+    "RestoreVersionReply",
     "SetCellMetadata",
     "SetCellType",
     "SetKernelspec",
     "SetMetadata",
     "SetSource",
     "StoredCell",
+    "VersionContent",
 ]
 
 MAX_HISTORY_PAGE: Final = 1000
@@ -315,10 +320,70 @@ class GetHistory(InRoom[GetHistoryReply], frozen=True, tag="get_history"):
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_HISTORY_PAGE)] = 500
 
 
+class VersionContent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a notebook said at a version.
+
+    Attributes:
+        cells: In order, without events.
+        metadata: The notebook's metadata.
+    """
+
+    cells: list[StoredCell]
+    metadata: dict[str, str]
+
+
+class HistoryPiece(ReplyBody, frozen=True):
+    """A piece of something that belongs to a version of the notebook, and never changes.
+
+    Attributes:
+        piece: At most 1 MiB of its MessagePack.
+        size: Size of all of it, in bytes.
+        version: The version.
+    """
+
+    piece: bytes
+    size: int
+    version: int
+
+
+class GetVersion(InRoom[HistoryPiece], frozen=True, tag="get_version"):
+    """Read a piece of what the notebook said at a version (`VersionContent`), from `offset`. Raises VersionNotFound."""
+
+    version: Index
+    offset: Index = 0
+
+
+class RestoreVersionReply(ReplyBody, frozen=True):
+    """`edits` is the number of edits that were made."""
+
+    edits: int
+
+
+class RestoreVersion(InRoom[RestoreVersionReply], frozen=True, tag="restore_version"):
+    """Edit the notebook so that it says what it said at a version. A resent request is deduplicated.
+
+    Raises VersionNotFound.
+    """
+
+    outlives_client = True
+
+    version: Index
+
+
 DocumentDaemonOperation = FindCells
 """Operations that the daemon performs itself, without opening a room."""
 
-DocumentRoomOperation = GetCell | GetCells | GetContent | GetDocument | GetMetadata | GetDependencies | GetHistory
+DocumentRoomOperation = (
+    GetCell
+    | GetCells
+    | GetContent
+    | GetDocument
+    | GetMetadata
+    | GetDependencies
+    | GetHistory
+    | GetVersion
+    | RestoreVersion
+)
 """Operations that are performed in a session's room."""
 
 EditOperation = (

@@ -221,8 +221,11 @@ class NotebookTables:
                     self._db.execute("DELETE FROM cells WHERE cell_id = ?", (delta.cell_id,))
                 case CellMoved():
                     self._move(delta.positions)
-                case EntrySet():
-                    self._put_entry(delta.key, delta.value)
+                case EntrySet(key=key, value=value):
+                    if value is None:
+                        self._db.execute("DELETE FROM metadata WHERE key = ?", (key,))
+                    else:
+                        self._put_entry(key, value)
                 case _:
                     self._put(row_of(delta.apply(self._present(delta.cell_id))))
             data, (action, detail) = encode_delta(delta), describe(delta)
@@ -296,6 +299,17 @@ class NotebookTables:
         return [
             *_document_rows(self._db.rows("SELECT 'snapshot', NULL, checksum, data FROM snapshot")),
             *_document_rows(self._db.rows("SELECT 'change', id, checksum, data FROM changes ORDER BY id")),
+        ]
+
+    def base_rows(self) -> list[StoredRow]:
+        """Return the part of the document that the history begins with, as `rows` does; none for an empty notebook."""
+        base = self.history.base()
+        if base is None:
+            return []
+        query = "SELECT 'change', id, checksum, data FROM changes WHERE id <= ? ORDER BY id"
+        return [
+            *_document_rows(self._db.rows("SELECT 'snapshot', NULL, checksum, data FROM snapshot")),
+            *_document_rows(self._db.rows(query, (base.changes,))),
         ]
 
     def pending(self, max_rows: int) -> list[PendingEdit]:

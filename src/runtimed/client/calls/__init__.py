@@ -82,7 +82,7 @@ from runtimed.client.calls.pages import Page, Pages, read_document
 from runtimed.client.calls.sessions import delete, get_log, get_session, iter_log, leave, restore, stop, stop_started
 from runtimed.client.calls.streams import Stream, raw_events, stream_execute, subscribe
 from runtimed.client.calls.variables import get, put
-from runtimed.client.calls.versions import history
+from runtimed.client.calls.versions import get_version, history, restore_version
 
 __all__ = [
     "NOTEBOOK_METADATA",
@@ -135,6 +135,7 @@ __all__ = [
     "get_queue",
     "get_session",
     "get_uv_dependencies",
+    "get_version",
     "history",
     "inspect",
     "interrupt",
@@ -157,6 +158,7 @@ __all__ = [
     "remove_uv_dependency",
     "restart_kernel",
     "restore",
+    "restore_version",
     "run",
     "send_comm",
     "set_cell_metadata",

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import msgspec
+
 from runtimed.client.calls.notebook import Notebook
-from runtimed.client.calls.pages import Page, Pages
+from runtimed.client.calls.pages import Page, Pages, following
 from runtimed.client.flows import Flow, ask
-from runtimed.models import NotebookEdit
+from runtimed.client.given import check_count
+from runtimed.document.entries import value_of
+from runtimed.errors import ProtocolError
+from runtimed.ids import CellId, ExecutionId
+from runtimed.models import Cell, NotebookEdit, NotebookVersion
 from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol.bounds import MAX_NUMBER
 
-__all__ = ["history"]
+__all__ = ["get_version", "history", "restore_version"]
+
+T = TypeVar("T")
 
 
 def history(notebook: Notebook, cell_id: str | None = None) -> Pages[NotebookEdit]:
@@ -31,3 +41,71 @@ def history(notebook: Notebook, cell_id: str | None = None) -> Pages[NotebookEdi
         return Page(page.edits, None if page.next is None else MAX_NUMBER - page.next)
 
     return Pages(read)
+
+
+def get_version(notebook: Notebook, version: int) -> Flow[NotebookVersion]:
+    """Return the notebook as it was behind an edit of its history.
+
+    Args:
+        version: Number of the edit; see `NotebookEdit.version`. 0 is the empty notebook, if the history goes back so
+            far.
+
+    Raises:
+        VersionNotFound: If the history has no such version, or no longer.
+    """
+    check_count("version", version, 0)
+    operation = document_ops.GetVersion(notebook_id=notebook.id, version=version)
+    content = yield from _whole(operation, document_ops.VersionContent)
+    return NotebookVersion(version=version, cells=tuple(map(_cell, content.cells)), metadata=content.metadata)
+
+
+def restore_version(notebook: Notebook, version: int) -> Flow[int]:
+    """Edit the notebook so that it is again as it was at a version. Other clients see ordinary edits.
+
+    Deleted cells come back with their ids, and with their outputs if the execution is kept; cells that were added since
+    are deleted. The history goes on: `restore(edit.version - 1)` undoes an edit and all after it, and a restore can be
+    undone likewise. A cell or an edit that another client makes meanwhile may stay.
+
+    Args:
+        version: See `get_version`.
+
+    Returns:
+        The number of edits; 0 if the notebook is as it was.
+
+    Raises:
+        VersionNotFound: If the history has no such version, or no longer.
+    """
+    check_count("version", version, 0)
+    reply = yield from ask(document_ops.RestoreVersion(notebook_id=notebook.id, version=version))
+    return reply.edits
+
+
+def _whole(operation: document_ops.GetVersion, kind: type[T]) -> Flow[T]:
+    """Read what belongs to a version, in pieces, and decode it.
+
+    Raises:
+        ProtocolError: If the daemon sends something else.
+    """
+    content = bytearray()
+    while True:
+        page = yield from ask(msgspec.structs.replace(operation, offset=len(content)))
+        content += page.piece
+        if len(content) >= page.size:
+            break
+        following(len(content) - len(page.piece), len(content))
+    try:
+        return msgspec.msgpack.decode(content, type=kind)
+    except msgspec.MsgspecError as exc:
+        raise ProtocolError(f"the daemon sent an unreadable version of the notebook: {exc}") from exc
+
+
+def _cell(found: document_ops.StoredCell) -> Cell:
+    return Cell(
+        id=CellId(found.id),
+        cell_type=found.cell_type,
+        source=found.source or "",
+        execution_count=found.execution_count,
+        metadata={key: value_of(value) for key, value in (found.metadata or {}).items()},
+        position=found.position,
+        execution_id=None if found.execution_id is None else ExecutionId(found.execution_id),
+    )

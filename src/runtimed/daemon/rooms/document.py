@@ -12,7 +12,7 @@ from runtimed.daemon.rooms.events import EventLog
 from runtimed.document import editing
 from runtimed.document.cells import CellRecord
 from runtimed.document.contents import CellRow, decode_cell
-from runtimed.document.deltas import Delta
+from runtimed.document.deltas import CellAdded, Delta
 from runtimed.document.restoring import AUTHOR as RESTORER
 from runtimed.document.tasks import Restored
 from runtimed.errors import CellNotFound, StorageError
@@ -23,7 +23,7 @@ from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.notebook import NotebookTables
 from runtimed.storage.session_store import SessionStore
 
-__all__ = ["SharedDocument"]
+__all__ = ["EditKind", "SharedDocument"]
 
 EditKind = Literal["added", "source", "moved", "deleted", "metadata", "type", "cleared"]
 
@@ -131,13 +131,17 @@ class SharedDocument:
 
     def set_execution(
         self, cell_id: CellId, execution_id: ExecutionId | None, execution_count: int | None, *, author: ClientId
-    ) -> None:
+    ) -> bool:
         """Let a cell show an execution, or only a count. Unlike `edit` it leaves no audit entry.
+
+        Returns:
+            Whether it showed another one.
 
         Raises:
             StorageError: If the edit cannot be stored; nothing has changed.
         """
-        self._commit("executed", author, editing.set_execution(self.content, cell_id, execution_id, execution_count))
+        delta = editing.set_execution(self.content, cell_id, execution_id, execution_count)
+        return self._commit("executed", author, delta) is not None
 
     def _commit(
         self,
@@ -157,7 +161,8 @@ class SharedDocument:
                 self._store.note(
                     AuditRow(at=now, until=now, action=action, actor=actor, cell_id=cell_id, detail=detail)
                 )
-            if cell_id is not None and kind in ("executed", "cleared", "deleted"):
+            is_shown = isinstance(delta, CellAdded) and delta.cell.execution_id is not None
+            if cell_id is not None and (is_shown or kind in ("executed", "cleared", "deleted")):
                 record = self._store.notebook.cell(cell_id)
                 self._store.show_execution(cell_id, None if record is None else record.execution_id)
                 self.reshown.add(cell_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -149,6 +149,25 @@ class DocumentWork:
         if self._store.is_closed:
             raise StorageError(f"session {self._notebook_id!r} was closed meanwhile")
         return finding
+
+    async def read(self, make: Callable[[], Awaitable[Task]]) -> bytes:
+        """Have a worker perform a task that only reads; return its answer.
+
+        Args:
+            make: Makes the task, from rows that no other work changes meanwhile.
+
+        Raises:
+            StorageError: If it cannot be read.
+        """
+        async with self._lock:
+            finding = await self._work_on(await make())
+        if finding.judgement is not Judgement.HEALTHY:
+            raise StorageError(
+                f"The history of session {self._notebook_id!r} cannot be read: {finding.reason}. The cells are not "
+                "affected",
+                notebook_id=self._notebook_id,
+            )
+        return finding.answer
 
     # --- damage ---
 

@@ -32,7 +32,7 @@ from runtimed.ids import ClientId, SessionId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.browser_operations import BrowserOperation, StartBrowser, StartBrowserReply
 from runtimed.protocol.codec import pack, unpack
-from runtimed.protocol.document_operations import GetContentReply
+from runtimed.protocol.document_operations import GetContentReply, RestoreVersionReply
 from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.kernel_operations import StartKernelReply
 from runtimed.protocol.operation import Edit, Operation, ReplyBody, read_reply
@@ -92,7 +92,8 @@ class Room:
             settings.compact_after_memory,
         )
         self.contents = RoomContents(notebook_id, self.store, self.log, self.document, settings.limits.keep_days)
-        self.history = RoomHistory(self.store, self.document)
+        self.history = RoomHistory(notebook_id, self.store, self.document, self._work)
+        self._restoring = asyncio.Lock()
         self._trust = environments.trust
         self._settings = settings
         self._environments = environments
@@ -177,6 +178,23 @@ class Room:
         now = self._clock()
         self.store.note(AuditRow(at=now, until=now, action="notebook_restored", actor=actor, detail=f"{cells} cells"))
         return RestoreNotebookReply(cells=cells)
+
+    async def restore_version(self, version: int, actor: Actor, request_id: int) -> RestoreVersionReply:
+        """Restore a version of the notebook; see `RoomHistory.restore`. A resent request is deduplicated."""
+        async with self._restoring:
+            stored = self.store.find_request(actor.client_id, request_id)
+            if stored is not None:
+                return msgspec.convert(unpack(stored), RestoreVersionReply)
+            self.check_room()
+            self.begin(actor)
+            reply = RestoreVersionReply(edits=await self.history.restore(version, actor))
+            now = self._clock()
+            with self.log.transaction():
+                self.store.note(
+                    AuditRow(at=now, until=now, action="notebook_restored", actor=actor, detail=f"version {version}")
+                )
+                self.remember(actor.client_id, request_id, reply)
+            return reply
 
     # --- peers ---
 
@@ -375,7 +393,11 @@ class Room:
     @property
     def in_use(self) -> bool:
         """Whether it must stay open: it has peers, streams, a host, or work in progress."""
-        return self.peers > 0 or self.log.watchers > 0 or self.hosted.in_use or self._work.is_busy
+        return self.peers > 0 or self.log.watchers > 0 or self.hosted.in_use or self._is_busy
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._work.is_busy or self._restoring.locked()
 
     def close(self) -> None:
         """Detach from the host and close the files. Idempotent."""

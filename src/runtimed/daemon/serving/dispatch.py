@@ -195,6 +195,10 @@ def _in_room(
             return document_ops.GetDependenciesReply(dependencies=dependencies.named(metadata, operation.manager))
         case document_ops.GetHistory():
             return room.history.page(operation)
+        case document_ops.GetVersion(version=version, offset=offset):
+            return _answered(room.history.version(version, offset))
+        case document_ops.RestoreVersion(version=version):
+            return _answered(room.restore_version(version, peer.actor, asked.id))
         case execution_ops.GetBlob():
             return GetBlobReply(data=daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE))
         case StartBrowser():
