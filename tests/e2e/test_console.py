@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimed import Client, Session
+from runtimed import BrowserSession, Client, Session
 from runtimed.cli.main import main
 from tests.e2e.terminal import Terminal
 
@@ -76,6 +76,20 @@ def test_a_kernel_is_started_for_a_new_session(shared_daemon: Path, tmp_path: Pa
         terminal.wait_for_the_end()
     assert Client().sessions.get("begun-here").status == "active"
     Client().sessions.stop("begun-here")
+
+
+def test_a_kernel_that_cannot_be_started_says_so_above_the_prompt(shared_daemon: Path, tmp_path: Path) -> None:
+    with opened(tmp_path, "barren", "--new", "--env", "python:/nowhere") as terminal:
+        terminal.see("/nowhere")
+        terminal.see("barren In [1]:")
+        terminal.enter("%runtimed")
+        terminal.see("session   barren (joined)")
+
+
+def test_a_browser_has_no_prompt(shared_daemon: Path, tmp_path: Path) -> None:
+    with BrowserSession("pages"), opened(tmp_path, "pages") as terminal:
+        terminal.see("The session 'pages' is a browser: it runs no code")
+        terminal.wait_for_the_end()
 
 
 def test_two_people_see_what_the_other_runs_above_their_prompts(work: Session, tmp_path: Path) -> None:

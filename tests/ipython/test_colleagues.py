@@ -107,6 +107,13 @@ def test_a_new_kernel_counts_from_one(seen: Seen, colleague: Session) -> None:
     wait_until(lambda: seen.counts[-1] == 1, "it counts on")
 
 
+def test_a_session_that_was_stopped_is_watched_when_it_goes_on(seen: Seen, colleague: Session) -> None:
+    colleague.stop()
+    colleague.run("print('goes', 'on')")
+    seen.until("goes on\n")
+    assert seen.counts[-1] == 2
+
+
 def test_a_failure_is_shown_in_one_piece(seen: Seen, colleague: Session) -> None:
     colleague.run("print('before', end=''); 1/0")
     assert "\nbefore\n" in seen.until("ZeroDivisionError: division by zero")

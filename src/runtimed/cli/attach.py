@@ -9,12 +9,8 @@ from runtimed.cli.as_json import print_json
 from runtimed.cli.console import complain, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.follow import Follower, uninterrupted
-from runtimed.cli.reach import find_execution, find_session, reach
+from runtimed.cli.reach import find_execution, find_notebook, reach
 from runtimed.cli.run import result_as_map, start_kernel
-from runtimed.client import Client
-from runtimed.errors import SessionError
-from runtimed.ids import SessionId
-from runtimed.models import SessionStatus
 
 __all__ = ["attach", "exec_"]
 
@@ -23,7 +19,7 @@ def exec_(arguments: argparse.Namespace) -> int:
     """Run code as a new cell of an existing session."""
     code = sys.stdin.read() if arguments.code == "-" else arguments.code
     client = reach("exec")
-    found = _notebook(client, arguments.id)
+    found = find_notebook(client, arguments.id)
     with client.Session(found.session_id) as session:
         # Only the start of a kernel needs the folder of this process.
         if not session.kernel_started:
@@ -41,7 +37,7 @@ def exec_(arguments: argparse.Namespace) -> int:
 def attach(arguments: argparse.Namespace) -> int:
     """Show the outputs of an execution, the past ones first, until it ends."""
     client = reach("attach")
-    found = _notebook(client, arguments.id)
+    found = find_notebook(client, arguments.id)
     if arguments.execution is not None:
         execution_id = find_execution(client, found.session_id, arguments.execution)
         (chosen,) = client.sessions.find_executions(found.session_id, execution_id)
@@ -59,14 +55,3 @@ def attach(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             complain("\nLeft what goes on; `runtimed interrupt` and the session's id interrupt it")
             return Exit.INTERRUPTED
-
-
-def _notebook(client: Client, given: str) -> SessionStatus:
-    found = find_session(client, given)
-    if found.kind == "browser":
-        raise SessionError(
-            f"The session {found.session_id!r} is a browser: it runs no code. `runtimed replay {found.session_id} "
-            "--list` shows what was done in it",
-            session_id=SessionId(found.session_id),
-        )
-    return found

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from runtimed.client import Client
-from runtimed.errors import SessionNotFound
-from runtimed.ids import CellId, ExecutionId
+from runtimed.errors import SessionError, SessionNotFound
+from runtimed.ids import CellId, ExecutionId, SessionId
 from runtimed.models import SessionStatus
 from runtimed.settings import read_settings
 from runtimed.suggestions import did_you_mean
 from runtimed.transport.autostart import daemon_answers, ensure_daemon
 
-__all__ = ["find_cell", "find_execution", "find_session", "reach"]
+__all__ = ["find_cell", "find_execution", "find_notebook", "find_session", "reach"]
 
 SHOWN: Final = 5
 """Number of ids that an error names that begin with the given one."""
@@ -48,6 +48,23 @@ def find_session(client: Client, given: str) -> SessionStatus:
             return client.sessions.get(_only(given, found, "sessions"))
         meant = did_you_mean(given, client.sessions.find())
         raise SessionNotFound(f"{exc.message}{'.' if meant else ''}{meant}", session_id=given) from None
+
+
+def find_notebook(client: Client, given: str) -> SessionStatus:
+    """Return the session, which has to be a notebook; see `find_session`.
+
+    Raises:
+        SessionNotFound: If there is none, or several.
+        SessionError: If it is a browser.
+    """
+    found = find_session(client, given)
+    if found.kind == "browser":
+        raise SessionError(
+            f"The session {found.session_id!r} is a browser: it runs no code. `runtimed replay {found.session_id} "
+            "--list` shows what was done in it",
+            session_id=SessionId(found.session_id),
+        )
+    return found
 
 
 def find_cell(client: Client, session_id: str, given: str) -> CellId:

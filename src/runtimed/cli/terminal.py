@@ -9,7 +9,7 @@ import sys
 
 from runtimed.cli.console import complain
 from runtimed.cli.exits import Exit
-from runtimed.cli.reach import find_session, reach
+from runtimed.cli.reach import find_notebook, reach
 from runtimed.errors import SessionNotFound
 from runtimed.texts import printable
 
@@ -23,7 +23,7 @@ def console(arguments: argparse.Namespace) -> int:
         return Exit.USAGE
     client = reach("console")
     try:
-        notebook_id = find_session(client, arguments.id).session_id
+        notebook_id = find_notebook(client, arguments.id).session_id
     except SessionNotFound as exc:
         if not arguments.new:
             separator = " " if exc.message.endswith("?") else "; "

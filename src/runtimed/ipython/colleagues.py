@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from runtimed.client import Client, Session
 from runtimed.display import OutputStream, show_note
-from runtimed.errors import ConnectionLost, DaemonUnavailable, NotConnected, RuntimedError
+from runtimed.errors import ConnectionLost, DaemonUnavailable, NotConnected, RuntimedError, SessionError
 from runtimed.execution.outputs import to_public
 from runtimed.ids import ExecutionId, stored_name
 from runtimed.models import Output
@@ -26,7 +26,7 @@ MAX_LINE: Final = 16_384
 """Longest line that is held until it ends, in characters."""
 
 RETRY: Final = 1.0
-"""Seconds before the next attempt to follow a session again whose daemon does not come back."""
+"""Seconds before the next attempt to follow a session whose daemon does not come back, or that was deleted."""
 
 
 class Colleagues:
@@ -62,7 +62,7 @@ class Colleagues:
                     self._take(event)
             except NotConnected:
                 return
-            except (ConnectionLost, DaemonUnavailable):
+            except (ConnectionLost, DaemonUnavailable, SessionError):
                 time.sleep(RETRY)
 
     def note(self, count: int) -> None:
