@@ -179,7 +179,7 @@ def test_replies_say_how_it_ended() -> None:
     assert summary_of_reply({"status": "aborted"}) == "The kernel skipped this execution"
     assert summary_of_reply({}) == "Error"
     assert failure_of_reply({"ename": "E", "evalue": "v", "traceback": ["t"]}, ORIGIN) == Failed(
-        ename="E", evalue="v", traceback=("t",), **WHERE
+        ename="E", evalue="v", traceback=("t",), is_published=False, **WHERE
     )
 
 

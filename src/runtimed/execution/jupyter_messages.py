@@ -132,8 +132,8 @@ def events_of(message: Mapping[str, Any], origin: Origin, store: Store) -> list[
 def failure_of_reply(content: Mapping[str, Any], origin: Origin) -> Failed:
     """Return the error of an execute_reply, for a kernel that published no error message."""
     if content.get("evalue") == _DENO_REFUSED and not content.get("traceback"):
-        return _failed({**content, "evalue": f"{_DENO_REFUSED}. {_DENO_HINT}"}, origin)
-    return _failed(content, origin)
+        content = {**content, "evalue": f"{_DENO_REFUSED}. {_DENO_HINT}"}
+    return msgspec.structs.replace(_failed(content, origin), is_published=False)
 
 
 def summary_of_reply(content: Mapping[str, Any]) -> str | None:

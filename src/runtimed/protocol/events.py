@@ -104,11 +104,16 @@ class Display(_Event, frozen=True, tag="display"):
 
 
 class Failed(_Event, frozen=True, tag="failed"):
-    """An error message of the kernel: the user's code raised an exception."""
+    """The user's code raised an exception.
+
+    Attributes:
+        is_published: Whether the kernel published it as an output; else only its reply has it.
+    """
 
     ename: str
     evalue: str
     traceback: tuple[str, ...] = ()
+    is_published: bool = True
 
 
 class Clear(_Event, frozen=True, tag="clear"):

@@ -126,7 +126,8 @@ class Translation:
             case Failed():
                 if own is not None:
                     own.failed = event
-                yield Publish("error", _error(event), parent)
+                if event.is_published:
+                    yield Publish("error", _error(event), parent)
             case Clear(wait=wait):
                 yield Publish("clear_output", {"wait": wait}, parent)
             case InputRequested(execution_id=str() as execution_id) if own is not None:
