@@ -73,7 +73,10 @@ CODE = {**CELL, "cell_type": "code"}
         ("{}", "it is no notebook$"),
         ({"nbformat": 4}, "it is a damaged notebook: .*cells"),
         ({"nbformat": 3}, "it is a damaged notebook: .*"),
-        ({"nbformat": 99, "cells": []}, "it is a damaged notebook: .*99"),
+        (
+            {"nbformat": 99, "cells": []},
+            "it is a damaged notebook: it has the format 99, and formats up to 4 are known",
+        ),
         ({"nbformat": "4", "cells": []}, "it is a damaged notebook: "),
         ({**WHOLE, "cells": [1]}, "it is a damaged notebook: "),
         ({**WHOLE, "cells": 1}, "it is a damaged notebook: .*int"),
@@ -82,6 +85,8 @@ CODE = {**CELL, "cell_type": "code"}
         ({**WHOLE, "cells": [{**CELL, "cell_type": "odd"}]}, "it is a damaged notebook: cell 1 is of the type 'odd'"),
         ({**WHOLE, "cells": [CELL, CELL]}, "two of its cells have the id 'a'"),
         ({**WHOLE, "cells": [{**CODE, "outputs": [1]}]}, "it is a damaged notebook: "),
+        ({**WHOLE, "cells": [{**CODE, "outputs": [{"output_type": "stream"}]}]}, "it is a damaged notebook: 'text'"),
+        ({**WHOLE, "cells": [{**CELL, "attachments": {"a": 1}}]}, "it is a damaged notebook: "),
         ({**WHOLE, "cells": [{**CODE, "outputs": [{"output_type": "pyout"}]}]}, "it is a damaged notebook: .*'pyout'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,22 @@ def test_a_cell_s_attachments_stand_beside_its_metadata():
         assert (file_cell(odd).metadata, file_cell(odd).attachments) == (odd.metadata, {})
     code = replace(cell, cell_type="code", execution_count=4)
     assert (file_cell(code).metadata, file_cell(code).execution_count) == (cell.metadata, 4)
+
+
+def test_a_nan_of_a_kernel_is_written_as_jupyter_writes_it():
+    data = {"application/json": {"a": math.nan}}
+    outputs = file_outputs([Output(output_type="display_data", data=data)])
+    notebook = NotebookFile(metadata={}, cells=(FileCell(id="a", cell_type="code", source="1\n2", outputs=outputs),))
+    content = write_notebook(notebook)
+    assert b'"a": NaN\n' in content
+    assert content.decode() == json.dumps(json.loads(content), indent=1, sort_keys=True) + "\n"
+
+
+def test_marks_that_jupyter_keeps_in_no_file_are_in_none():
+    cell = Cell(id=CellId("a"), cell_type="raw", source="", metadata={"trusted": True, "tags": []})
+    assert file_cell(cell).metadata == {"tags": []}
+    marked = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"signature": "x", "a": 1}, "cells": []}
+    assert read_notebook(json.dumps(marked), PATH).metadata == {"a": 1}
 
 
 def test_a_lone_surrogate_is_escaped_and_comes_back():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +11,12 @@ from typing import Any, Final, Literal
 
 from runtimed.errors import NotebookFileError
 
-__all__ = ["FORMAT", "FileCell", "NotebookFile", "read_notebook"]
+__all__ = ["FORMAT", "FileCell", "NotebookFile", "read_notebook", "without_transient"]
 
 FORMAT: Final = (4, 5)
 """The notebook format that is written. Source: The Jupyter notebook format, 4.5, the first with cell ids."""
+
+_TRANSIENT: Final = frozenset({"trusted", "signature", "orig_nbformat", "orig_nbformat_minor"})
 
 _OUTPUT_TYPES: Final = ("stream", "display_data", "execute_result", "error")
 
@@ -110,27 +113,25 @@ def read_notebook(text: str, path: Path) -> NotebookFile:
 
 
 def _read(text: str, path: Path) -> NotebookFile:
-    import nbformat  # noqa: PLC0415  # takes longer than all else that the command line imports
-    from nbformat import converter, reader  # noqa: PLC0415
-
     try:
-        content = reader.parse_json(text)  # type: ignore[no-untyped-call]  # nbformat annotates none of the three
+        content = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        raise ValueError(f"it is no notebook: {exc.__cause__ or exc}") from exc
+        raise ValueError(f"it is no notebook: {exc}") from exc
     if not isinstance(content, dict) or "nbformat" not in content:
         raise ValueError("it is no notebook")
     try:
-        notebook = reader.reads(text)  # type: ignore[no-untyped-call]
-        version = int(notebook["nbformat"]), int(notebook.get("nbformat_minor", 0))
-        notebook = converter.convert(notebook, nbformat.current_nbformat)  # type: ignore[no-untyped-call]
+        version = content["nbformat"], content.get("nbformat_minor", 0)
+        if not all(isinstance(part, int) for part in version):
+            raise TypeError(f"its format is {version[0]!r}.{version[1]!r}")
+        if version[0] > FORMAT[0]:
+            raise ValueError(f"it has the format {version[0]}, and formats up to {FORMAT[0]} are known")
+        is_known = version[0] == FORMAT[0]
+        content = content if is_known else _converted(text)
         # Ids that the conversion has made are others each time.
-        has_ids = version[0] == nbformat.current_nbformat
-        cells = tuple(_cell(path, number, cell, has_id=has_ids) for number, cell in enumerate(notebook["cells"]))
-        metadata = dict(notebook.get("metadata") or {})
-    except (nbformat.ValidationError, ValueError, LookupError, TypeError, AttributeError) as exc:
+        cells = tuple(_cell(path, number, cell, has_id=is_known) for number, cell in enumerate(content["cells"]))
+        metadata = without_transient(content.get("metadata") or {})
+    except (ValueError, LookupError, TypeError, AttributeError) as exc:
         raise ValueError(f"it is a damaged notebook: {exc}") from exc
-    for name in ("orig_nbformat", "orig_nbformat_minor"):  # notes of the conversion
-        metadata.pop(name, None)
     ids = [cell.id for cell in cells]
     if len(set(ids)) < len(ids):
         double = next(one for one in ids if ids.count(one) > 1)
@@ -138,20 +139,40 @@ def _read(text: str, path: Path) -> NotebookFile:
     return NotebookFile(metadata=metadata, cells=cells, version=version)
 
 
+def _converted(text: str) -> Any:
+    """Convert a notebook of an older major format."""
+    import nbformat  # noqa: PLC0415  # takes longer than all else that the command line imports
+    from nbformat import converter, reader  # noqa: PLC0415
+
+    try:
+        return converter.convert(reader.reads(text), FORMAT[0])  # type: ignore[no-untyped-call]  # nbformat annotates neither
+    except nbformat.ValidationError as exc:
+        raise ValueError(str(exc)) from exc
+
+
+def without_transient(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata of a notebook or cell without the marks that Jupyter keeps in no file.
+
+    Source: nbformat 5.11, `rwbase.strip_transient`.
+    """
+    return {key: value for key, value in metadata.items() if key not in _TRANSIENT}
+
+
 def _cell(path: Path, number: int, cell: Any, *, has_id: bool) -> FileCell:
-    kind, source = cell["cell_type"], cell["source"]
+    kind, source = cell["cell_type"], _joined(cell["source"])
     if kind not in ("code", "markdown", "raw"):
         raise ValueError(f"cell {number + 1} is of the type {kind!r}, which there is not")
     if not isinstance(source, str):
         raise TypeError(f"the source of cell {number + 1} is no text")
     made = f"cell-{uuid.uuid5(uuid.NAMESPACE_URL, f'{path.resolve().as_uri()}#{number}')}"
     is_code, count = kind == "code", cell.get("execution_count")
+    attachments = {} if is_code else cell.get("attachments") or {}
     return FileCell(
         id=str((has_id and cell.get("id")) or made),
         cell_type=kind,
         source=source,
-        metadata=dict(cell.get("metadata") or {}),
-        attachments={} if is_code else dict(cell.get("attachments") or {}),
+        metadata=without_transient(cell.get("metadata") or {}),
+        attachments={name: _bundle(bundle) for name, bundle in attachments.items()},
         execution_count=count if is_code and isinstance(count, int) and not isinstance(count, bool) else None,
         outputs=tuple(_output(number, output) for output in cell.get("outputs") or ()) if is_code else (),
     )
@@ -161,4 +182,21 @@ def _output(number: int, output: Any) -> dict[str, Any]:
     kind = output["output_type"]
     if kind not in _OUTPUT_TYPES:
         raise ValueError(f"an output of cell {number + 1} is of the type {kind!r}, which there is not")
-    return dict(output)
+    if kind == "stream":
+        return {**output, "text": _joined(output["text"])}
+    return {**output, "data": _bundle(output["data"])} if kind != "error" else dict(output)
+
+
+def _bundle(bundle: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by MIME type with lines joined; a JSON value stays, whatever it is."""
+    return {mime: value if _is_json(mime) else _joined(value) for mime, value in bundle.items()}
+
+
+def _is_json(mime: str) -> bool:
+    """Whether values of a MIME type are JSON values. Source: nbformat 4, "MIME type keys"."""
+    return mime == "application/json" or (mime.startswith("application/") and mime.endswith("+json"))
+
+
+def _joined(value: Any) -> Any:
+    """Return a text of several lines as one, and anything else as it is."""
+    return "".join(value) if isinstance(value, list) and all(isinstance(line, str) for line in value) else value

@@ -23,7 +23,7 @@ from runtimed.document.entries import text_of
 from runtimed.errors import CellNotFound, InvalidCell
 from runtimed.ids import CellId, SessionId
 from runtimed.notebook_file.merging import FILE_KEY, FileRecord, Merge
-from runtimed.notebook_file.reading import FileCell, NotebookFile
+from runtimed.notebook_file.reading import FileCell, NotebookFile, without_transient
 from runtimed.notebook_file.writing import ATTACHMENTS, file_cell, file_id
 from runtimed.protocol import document_operations as document_ops
 
@@ -61,7 +61,7 @@ def read_contents(notebook: Notebook, *, outputs: bool = True) -> Flow[Contents]
     cells = yield from (iter_whole_cells(notebook) if outputs else iter_cells(notebook, outputs=False)).all()
     metadata = yield from get_notebook_metadata(notebook)
     record = FileRecord.of_text((yield from get_metadata(notebook, FILE_KEY)))
-    content = NotebookFile(metadata=metadata, cells=tuple(map(file_cell, cells)))
+    content = NotebookFile(metadata=without_transient(metadata), cells=tuple(map(file_cell, cells)))
     return Contents(notebook.id, content, {file_id(cell.id): cell.id for cell in cells}, record)
 
 
