@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtimed import EnvironmentFailed, InvalidArgument, NotebookFileError, OpenedNotebook, Session
+from runtimed import EnvironmentFailed, InvalidArgument, NotebookFileError, OpenedNotebook, RuntimedError, Session
 from runtimed.client.files import export
 from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId
@@ -435,3 +435,33 @@ def test_any_notebook_is_the_same_after_a_session(shared_daemon, tmp_path, conte
         exported = session.export()
         session.stop()
     assert exported == jupyters(path)
+
+
+def test_a_notebook_is_created_with_its_session_and_a_kernel_in_its_folder(face, shared_daemon, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    path = tmp_path / "a.ipynb"
+    session = face.client().create_notebook(tmp_path / "link" / "a.ipynb")
+    assert session.notebook_id == str(path)
+    assert session.run("import os; os.getcwd()").value == str(tmp_path)
+    assert nbformat.read(path, as_version=4).metadata["kernelspec"] == {
+        "name": "python3",
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+    }
+    session.save()
+    assert len(cells_in(path)) == 1
+    with pytest.raises(NotebookFileError, match="a.ipynb exists already"):
+        face.client().create_notebook(path)
+    session.stop()
+
+
+def test_a_new_notebook_s_kernel_works_where_it_is_told_and_without_a_kernel_there_is_no_file(
+    face, shared_daemon, tmp_path
+):
+    (tmp_path / "data").mkdir()
+    session = face.client().create_notebook(tmp_path / "a.ipynb", working_dir=tmp_path / "data")
+    assert session.run("import os; os.getcwd()").value == str(tmp_path / "data")
+    session.stop()
+    with pytest.raises(RuntimedError):
+        face.client().create_notebook(tmp_path / "b.ipynb", kernel_type="no such kernel")
+    assert not (tmp_path / "b.ipynb").exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import os
+from pathlib import Path
 from typing import Any, TypeVar
 
 from runtimed.client import calls
@@ -10,12 +12,15 @@ from runtimed.client.async_apart import apart
 from runtimed.client.async_browser_session import AsyncBrowserSession
 from runtimed.client.async_pages import AsyncItems
 from runtimed.client.async_session import AsyncSession
+from runtimed.client.async_work import work
+from runtimed.client.files import KERNELSPECS, new_file
 from runtimed.client.flows import Flow
 from runtimed.client.identity import Identity
 from runtimed.durations import check_duration
 from runtimed.errors import ConnectionLost, DaemonUnavailable, ExecutionTimeout, ProtocolError
 from runtimed.ids import CellId
 from runtimed.models import AuditEntry, DaemonStatus, ExecutionSummary, SessionStatus
+from runtimed.notebook_names import session_id_of
 from runtimed.settings import read_settings
 from runtimed.transport.autostart import daemon_answers
 
@@ -87,6 +92,42 @@ class AsyncClient:
         """
         if await self.is_running():
             await self._perform(calls.shutdown(keep_kernels=keep_kernels))
+
+    async def create_notebook(
+        self,
+        path: str | os.PathLike[str],
+        kernel_type: str = "python",
+        working_dir: str | os.PathLike[str] | None = None,
+    ) -> AsyncSession:
+        """Create an .ipynb file with the session that is named after it, and start its kernel.
+
+        Args:
+            path: The new file. The session's id is its real path; one of this id that exists already keeps its cells,
+                which the file gets.
+            kernel_type: See `start_kernel` of a session.
+            working_dir: The kernel's working directory, where the search for project files starts; None for the file's
+                folder.
+
+        Returns:
+            A connected handle; close it to leave the session.
+
+        Raises:
+            NotebookFileError: If there is such a file already, or it cannot be written.
+            KernelStartFailed: If the kernel did not start; there is no file then.
+        """
+        real = await work(new_file, path)
+        session = self.Session(session_id_of(real))
+        try:
+            await session.start_kernel(
+                kernel_type, notebook_path=real if working_dir is None else Path(working_dir) / real.name
+            )
+            if kernel_type in KERNELSPECS:
+                await session.set_kernelspec(*KERNELSPECS[kernel_type])
+            await session.save(real)
+        except BaseException:
+            await session.close()
+            raise
+        return session
 
     def Session(  # noqa: N802  # as in the reference
         self, notebook_id: str | None = None, **options: Any

@@ -5,19 +5,24 @@
 from __future__ import annotations
 
 import builtins
+import os
+from pathlib import Path
 from typing import Any, TypeVar
 
 from runtimed.client import calls
 from runtimed.client.apart import apart
 from runtimed.client.browser_session import BrowserSession
+from runtimed.client.files import KERNELSPECS, new_file
 from runtimed.client.flows import Flow
 from runtimed.client.identity import Identity
 from runtimed.client.pages import Items
 from runtimed.client.session import Session
+from runtimed.client.work import work
 from runtimed.durations import check_duration
 from runtimed.errors import ConnectionLost, DaemonUnavailable, ExecutionTimeout, ProtocolError
 from runtimed.ids import CellId
 from runtimed.models import AuditEntry, DaemonStatus, ExecutionSummary, SessionStatus
+from runtimed.notebook_names import session_id_of
 from runtimed.settings import read_settings
 from runtimed.transport.autostart import daemon_answers
 
@@ -89,6 +94,42 @@ class Client:
         """
         if self.is_running():
             self._perform(calls.shutdown(keep_kernels=keep_kernels))
+
+    def create_notebook(
+        self,
+        path: str | os.PathLike[str],
+        kernel_type: str = "python",
+        working_dir: str | os.PathLike[str] | None = None,
+    ) -> Session:
+        """Create an .ipynb file with the session that is named after it, and start its kernel.
+
+        Args:
+            path: The new file. The session's id is its real path; one of this id that exists already keeps its cells,
+                which the file gets.
+            kernel_type: See `start_kernel` of a session.
+            working_dir: The kernel's working directory, where the search for project files starts; None for the file's
+                folder.
+
+        Returns:
+            A connected handle; close it to leave the session.
+
+        Raises:
+            NotebookFileError: If there is such a file already, or it cannot be written.
+            KernelStartFailed: If the kernel did not start; there is no file then.
+        """
+        real = work(new_file, path)
+        session = self.Session(session_id_of(real))
+        try:
+            session.start_kernel(
+                kernel_type, notebook_path=real if working_dir is None else Path(working_dir) / real.name
+            )
+            if kernel_type in KERNELSPECS:
+                session.set_kernelspec(*KERNELSPECS[kernel_type])
+            session.save(real)
+        except BaseException:
+            session.close()
+            raise
+        return session
 
     def Session(  # noqa: N802  # as in the reference
         self, notebook_id: str | None = None, **options: Any

@@ -19,14 +19,44 @@ from runtimed.notebook_file.merging import FileRecord, merge, record_of
 from runtimed.notebook_file.reading import FORMAT, NotebookFile, read_notebook
 from runtimed.notebook_file.writing import with_former_outputs, write_notebook
 
-__all__ = ["ExportFormat", "check_format", "export", "merge_file", "read_importable", "read_notebook_file", "save_file"]
+__all__ = [
+    "KERNELSPECS",
+    "ExportFormat",
+    "check_format",
+    "export",
+    "merge_file",
+    "new_file",
+    "read_importable",
+    "read_notebook_file",
+    "save_file",
+]
 
 TextFormat = Literal["ipynb", "py", "md", "html"]
 ExportFormat = TextFormat | Literal["automerge"]
 
+KERNELSPECS: Final = {
+    "python": ("python3", "Python 3 (ipykernel)", "python"),
+    "deno": ("deno", "Deno", "typescript"),
+}
+"""Name, display name and language of the kernelspec that a new file gets, by kernel type. Source: their packages."""
+
 _TEXT_FORMATS: Final = {".py": "py:percent", ".md": "md"}
 
 _NEEDED: Final = {"jupytext": "pip install 'ipython-runtimed[files]'", "nbconvert": "pip install nbconvert"}
+
+
+def new_file(path: str | os.PathLike[str]) -> Path:
+    """Return the real path of a file that is to be made.
+
+    Raises:
+        NotebookFileError: If there is one already.
+    """
+    from runtimed.storage.notebook_files import real_path  # noqa: PLC0415  # brings SQLite
+
+    real = real_path(path)
+    if os.path.lexists(real):
+        raise NotebookFileError(f"{real} exists already: open_notebook() takes its cells in", path=str(real))
+    return real
 
 
 def read_notebook_file(path: str | os.PathLike[str]) -> tuple[Path, NotebookFile]:
