@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runtimed import Session
+from runtimed import ConnectionLost, NotConnected, Session
+from runtimed.ipython import colleagues
 from runtimed.ipython.colleagues import MAX_LINE, SHOWN_LINES, Colleagues
+from runtimed.protocol.events import KernelState
 from runtimed.texts import without_colours
 from tests.conftest import wait_until
 
@@ -112,6 +115,27 @@ def test_a_session_that_was_stopped_is_watched_when_it_goes_on(seen: Seen, colle
     colleague.run("print('goes', 'on')")
     seen.until("goes on\n")
     assert seen.counts[-1] == 2
+
+
+def test_a_daemon_that_was_away_for_long_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(colleagues, "RETRY", 0.0)
+    counts: list[int] = []
+
+    class Faltering:
+        notebook_id = "office"
+        left: Iterator[Any] = iter(
+            (ConnectionLost("away"), [], [KernelState(at=0.0, status="starting")], NotConnected("closed"))
+        )
+
+        def raw_events(self) -> Any:
+            found = next(self.left)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+    faltering: Any = Faltering()
+    Colleagues(faltering, contextlib.nullcontext(), str, counts.append).watch()
+    assert counts == [1]
 
 
 def test_a_failure_is_shown_in_one_piece(seen: Seen, colleague: Session) -> None:

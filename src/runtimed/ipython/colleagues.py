@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 from runtimed.client import Client, Session
 from runtimed.display import OutputStream, show_note
-from runtimed.errors import ConnectionLost, DaemonUnavailable, NotConnected, RuntimedError, SessionError
+from runtimed.errors import ConnectionLost, DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import to_public
 from runtimed.ids import ExecutionId, stored_name
 from runtimed.models import Output
@@ -18,6 +19,8 @@ from runtimed.protocol.events import Display, Event, Failed, Finished, KernelSta
 from runtimed.texts import client_name, printable
 
 __all__ = ["Colleagues"]
+
+logger = logging.getLogger(__name__)
 
 SHOWN_LINES: Final = 20
 """Most lines of a colleague's code that are shown."""
@@ -56,14 +59,15 @@ class Colleagues:
 
     def watch(self) -> None:
         """Show what they run until the session's handle is closed."""
-        while self._session.is_connected:
+        while True:
             try:
                 for event in self._session.raw_events():
                     self._take(event)
             except NotConnected:
                 return
-            except (ConnectionLost, DaemonUnavailable, SessionError):
-                time.sleep(RETRY)
+            except (ConnectionLost, DaemonUnavailable) as exc:
+                logger.info("session %r: what others run is shown again later: %s", self._session.notebook_id, exc)
+            time.sleep(RETRY)
 
     def note(self, count: int) -> None:
         """Take note of an execution's count; a lower one than the latest changes nothing."""
