@@ -63,6 +63,7 @@ SESSION_MEMBERS = [
     "set_cell_type",
     "history",
     "get_version",
+    "blame",
     "restore",
     "execute_cell",
     "run",

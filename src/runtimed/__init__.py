@@ -49,6 +49,7 @@ from runtimed.errors import (
 from runtimed.models import (
     Attribution,
     AuditEntry,
+    BlamedLine,
     Cell,
     CommMessage,
     DaemonStatus,
@@ -88,6 +89,7 @@ __all__ = [
     "AsyncSession",
     "Attribution",
     "AuditEntry",
+    "BlamedLine",
     "BrowserError",
     "BrowserSession",
     "BrowserUnavailable",

@@ -19,6 +19,7 @@ __all__ = [
     "Attribution",
     "AuditAction",
     "AuditEntry",
+    "BlamedLine",
     "Cell",
     "CellType",
     "CommMessage",
@@ -640,3 +641,17 @@ class NotebookVersion:
     version: int
     cells: tuple[Cell, ...]
     metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlamedLine:
+    """A line of a cell's source, and who wrote it, as `Session.blame` returns it.
+
+    Attributes:
+        text: The line, without its end.
+        edit: The edit that wrote or last changed it: who, and when. `history_begins` for a line that is older than the
+            history; None if what the history says about the edit is damaged.
+    """
+
+    text: str
+    edit: NotebookEdit | None

@@ -79,3 +79,27 @@ def test_a_version_is_restored(runtimed: Command):
     unknown = runtimed("history", "back", "--restore", "9")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert "has no version 9: it goes from version 0 to 3" in unknown.stderr
+
+
+def test_the_lines_of_a_cell_are_shown_with_who_wrote_them(runtimed: Command):
+    with Session("lines", label="ann") as session:
+        cell_id = session.create_cell("a = 1\nb = [0]")
+        with Session("lines", label="bob") as other:
+            other.append_source(cell_id, "\n\x1b[31m")
+        lines = session.blame(cell_id)
+
+    people, programs = (runtimed("history", "lines", "--cell", cell_id, "--blame", *json) for json in ([], ["--json"]))
+
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    shown = [line.rstrip() for line in people.stdout.splitlines()]
+    assert shown[0].split() == ["VERSION", "WHEN", "WHO", "LINE", "SOURCE"]
+    for line, expected in zip(
+        shown[1:],
+        [rf"1 +{moment} +ann +1 +a = 1", rf"1 +{moment} +ann +2 +b = \[0\]", rf"2 +{moment} +bob +3 +\\x1b\[31m"],
+        strict=True,
+    ):
+        assert re.fullmatch(expected, line), line
+    assert json.loads(programs.stdout) == jsonable(lines)
+    without = runtimed("history", "lines", "--blame")
+    assert (without.returncode, without.stdout) == (2, "")
+    assert "--blame needs --cell CELL" in without.stderr

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtimed import Client, InvalidArgument, NotebookEdit, Session, VersionNotFound
+from runtimed import CellNotFound, Client, InvalidArgument, NotebookEdit, Session, VersionNotFound
 from tests.conftest import wait_until
 
 
@@ -87,6 +87,11 @@ def plain(cells: Any) -> list[tuple[Any, ...]]:
 
 def said(session: Any) -> list[tuple[Any, ...]]:
     return plain(session.get_cells(outputs=False))
+
+
+def last_of(edits: Any) -> NotebookEdit:
+    last: NotebookEdit = list(edits)[-1]
+    return last
 
 
 def version_of(session: Any) -> int:
@@ -180,6 +185,53 @@ def test_other_clients_see_a_restore_as_ordinary_edits(session, face):
         assert bob.get_cell_source(first) == "10"
 
 
+def blamed(session: Any, *arguments: Any) -> list[tuple[str, str | None, int]]:
+    return [(line.text, line.edit.label, line.edit.version) for line in session.blame(*arguments)]
+
+
+def test_each_line_of_a_cell_has_the_edit_that_wrote_it(session, face):
+    name = session.notebook_id
+    with face.session(name, label="ann") as ann, face.session(name, label="bob") as bob:
+        cell_id = ann.create_cell("import math\nradius = 1\narea = math.pi\n")
+        bob.get_cell(cell_id)
+        bob.set_source(cell_id, "import math\nradius = 2\narea = math.pi * radius ** 2\n")
+        ann.append_source(cell_id, "print(area)\n")
+        assert blamed(session, cell_id) == [
+            ("import math", "ann", 1),
+            ("radius = 2", "bob", 2),
+            ("area = math.pi * radius ** 2", "bob", 2),
+            ("print(area)", "ann", 3),
+        ]
+        edits = {edit.version: edit for edit in session.history(cell_id)}
+        assert [line.edit for line in session.blame(cell_id)] == [edits[1], edits[2], edits[2], edits[3]]
+        assert blamed(session, cell_id, 1)[1] == ("radius = 1", "ann", 1)
+        # Others' edits do not count, and long lists of edits are searched for the first one.
+        for number in range(600):
+            bob.append_source(cell_id, "#") if number else bob.create_cell("")
+        assert blamed(session, cell_id)[0] == ("import math", "ann", 1)
+        assert blamed(session, cell_id)[-1] == ("#" * 599, "bob", 603)
+        ann.delete_cell(cell_id)
+        with pytest.raises(CellNotFound, match="Cell not found"):
+            session.blame(cell_id)
+        assert len(session.blame(cell_id, 603)) == 5
+    with pytest.raises(CellNotFound, match="Cell not found: nobody"):
+        session.blame("nobody")
+    with pytest.raises(VersionNotFound, match="has no version 9999"):
+        session.blame(cell_id, 9999)
+    with pytest.raises(InvalidArgument, match="version is an int"):
+        session.blame(cell_id, -1)
+    assert session.blame(session.create_cell("")) == []
+
+
+def test_a_blame_of_many_lines_comes_in_pieces(session):
+    lines = [f"{number:07}" for number in range(300_000)]
+    cell_id = session.create_cell("\n".join(lines))
+    session.append_source(cell_id, "!")
+    found = session.blame(cell_id)
+    assert [line.text for line in found] == [*lines[:-1], lines[-1] + "!"]
+    assert [line.edit.version for line in found] == [1] * 299_999 + [2]
+
+
 def test_a_restored_session_still_knows_its_file(session, tmp_path: Path):
     path = tmp_path / "n.ipynb"
     cell_id = session.create_cell("1")
@@ -262,11 +314,13 @@ def test_the_versions_behind_a_compaction_are_there_and_those_before_it_are_not(
         wait_until(
             lambda: list(session.history(cell_id))[-1].action == "history_begins", "the document is not compacted"
         )
-        oldest = list(session.history())[-1].version
+        oldest = last_of(session.history()).version
         for version in range(oldest, 32):
             assert session.get_version(version).cells[0].source == "x" * (version - 1)
         with pytest.raises(VersionNotFound, match=f"has no version {oldest - 1}: it goes from version {oldest} to 31"):
             session.get_version(oldest - 1)
+        assert blamed(session, cell_id) == [("x" * 30, None, 31)]
+        assert [line.edit for line in session.blame(cell_id, oldest)] == [last_of(session.history())]
         session.restore(oldest)
         assert session.get_cell_source(cell_id) == "x" * (oldest - 1)
 

@@ -6,11 +6,11 @@ import argparse
 import itertools
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import print_table, say
+from runtimed.cli.console import complain, print_table, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.reach import find_cell, find_session, reach
 from runtimed.errors import SessionNotFound
-from runtimed.models import NotebookEdit
+from runtimed.models import BlamedLine, NotebookEdit
 from runtimed.texts import client_name
 
 __all__ = ["history"]
@@ -18,6 +18,9 @@ __all__ = ["history"]
 
 def history(arguments: argparse.Namespace) -> int:
     """Show the edits of a session's notebook, newest first, or restore a version; an ended session stays ended."""
+    if arguments.blame and arguments.cell is None:
+        complain("--blame needs --cell CELL: the cell whose lines are to be shown")
+        return Exit.USAGE
     client = reach("history")
     session_id = find_session(client, arguments.id).session_id
     with client.Session(session_id) as session:
@@ -32,22 +35,30 @@ def history(arguments: argparse.Namespace) -> int:
             cell_id = arguments.cell
             if all(edit.cell_id != cell_id for edit in session.history(cell_id)):
                 raise
+        if arguments.blame:
+            return _blame(session.blame(cell_id or ""), as_json=arguments.json)
         found = list(itertools.islice(session.history(cell_id), arguments.entries))
     if arguments.json:
         print_json(found)
     else:
-        rows = [
-            [
-                str(edit.version),
-                f"{edit.at.astimezone():%Y-%m-%d %H:%M:%S}",
-                "" if edit.client_id is None else client_name(edit.client_id, edit.label),
-                _what(edit),
-                edit.cell_id or "",
-            ]
-            for edit in found
-        ]
+        rows = [[*_who_and_when(edit), _what(edit), edit.cell_id or ""] for edit in found]
         print_table(["VERSION", "WHEN", "WHO", "WHAT", "CELL"], rows, ids=["CELL"])
     return Exit.OK
+
+
+def _blame(lines: list[BlamedLine], *, as_json: bool) -> int:
+    if as_json:
+        print_json(lines)
+    else:
+        who = [["", "", ""] if line.edit is None else _who_and_when(line.edit) for line in lines]
+        rows = [[*one, str(number), line.text] for number, (one, line) in enumerate(zip(who, lines, strict=True), 1)]
+        print_table(["VERSION", "WHEN", "WHO", "LINE", "SOURCE"], rows)
+    return Exit.OK
+
+
+def _who_and_when(edit: NotebookEdit) -> list[str]:
+    who = "(older)" if edit.client_id is None else client_name(edit.client_id, edit.label)
+    return [str(edit.version), f"{edit.at.astimezone():%Y-%m-%d %H:%M:%S}", who]
 
 
 def _what(edit: NotebookEdit) -> str:

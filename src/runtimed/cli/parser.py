@@ -306,6 +306,9 @@ def _add_sessions(commands: _Commands) -> None:
         "-n", "--entries", type=_count, default=100, metavar="N", help="number of entries (default: %(default)s)"
     )
     history.add_argument(
+        "--blame", action="store_true", help="with --cell: show who wrote each line of the cell, and when"
+    )
+    history.add_argument(
         "--restore",
         type=_count,
         metavar="VERSION",

@@ -27,6 +27,7 @@ from runtimed.durations import DEFAULT_TIMEOUT
 from runtimed.errors import DaemonUnavailable, RuntimedError
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import (
+    BlamedLine,
     Cell,
     CellType,
     CommType,
@@ -312,6 +313,10 @@ class AsyncSession(AsyncHandle):
     async def get_version(self, version: int) -> NotebookVersion:
         """See `calls.get_version`."""
         return await self._perform(calls.get_version(self._notebook, version))
+
+    async def blame(self, cell_id: str, version: int | None = None) -> list[BlamedLine]:
+        """See `calls.blame`."""
+        return await self._perform(calls.blame(self._notebook, cell_id, version))
 
     async def restore(self, version: int) -> int:
         """See `calls.restore_version`."""

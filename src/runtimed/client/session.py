@@ -29,6 +29,7 @@ from runtimed.durations import DEFAULT_TIMEOUT
 from runtimed.errors import DaemonUnavailable, RuntimedError
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import (
+    BlamedLine,
     Cell,
     CellType,
     CommType,
@@ -317,6 +318,10 @@ class Session(BlockingHandle):
     def get_version(self, version: int) -> NotebookVersion:
         """See `calls.get_version`."""
         return self._perform(calls.get_version(self._notebook, version))
+
+    def blame(self, cell_id: str, version: int | None = None) -> list[BlamedLine]:
+        """See `calls.blame`."""
+        return self._perform(calls.blame(self._notebook, cell_id, version))
 
     def restore(self, version: int) -> int:
         """See `calls.restore_version`."""

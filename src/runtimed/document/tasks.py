@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from runtimed.document.blaming import Blame, blame
 from runtimed.document.cells import CellRecord
 from runtimed.document.compaction import rebuild
 from runtimed.document.contents import CellRow, Contents, contents_of, decode_cell
@@ -21,9 +22,10 @@ from runtimed.document.stored import PendingEdit, StoredNotebook, StoredRow, del
 from runtimed.document.weight import HistoryWeight, weight_of
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, SessionId
-from runtimed.protocol.document_operations import StoredCell, VersionContent
+from runtimed.protocol.document_operations import BlameContent, StoredCell, VersionContent
 
 __all__ = [
+    "BlameCell",
     "ReadAll",
     "ReadVersion",
     "Rebuild",
@@ -96,7 +98,23 @@ class ReadVersion(_Task, frozen=True):
     edits: list[PendingEdit]
 
 
-Task = ReadAll | WritePending | Rebuild | Restore | ReadVersion
+class BlameCell(_Task, frozen=True):
+    """Find out which edit wrote each line of a cell. Returns `BlameContent`.
+
+    Attributes:
+        base: The document that the history begins with; empty for an empty notebook.
+        base_version: Its version.
+        edits: The edits of the cell since, at least, up to the version that is asked for.
+        cell_id: The cell.
+    """
+
+    base: list[StoredRow]
+    base_version: int
+    edits: list[PendingEdit]
+    cell_id: CellId
+
+
+Task = ReadAll | WritePending | Rebuild | Restore | ReadVersion | BlameCell
 
 
 class Written(msgspec.Struct, frozen=True, array_like=True):
@@ -135,7 +153,7 @@ def decode_task(data: bytes) -> Task:
     return _DECODER.decode(data)
 
 
-def perform(task: Task) -> Contents | Written | bytes | Restored | VersionContent:
+def perform(task: Task) -> Contents | Written | bytes | Restored | VersionContent | BlameContent:
     """Perform a task.
 
     Raises:
@@ -166,6 +184,12 @@ def perform(task: Task) -> Contents | Written | bytes | Restored | VersionConten
             return VersionContent(
                 cells=[_stored_cell(cell) for cell in replay.cells()], metadata=_sorted(replay.metadata)
             )
+
+        case BlameCell(base=base, cell_id=cell_id):
+            cell = _begin(base).records.get(cell_id)
+            before = None if cell is None else Blame(cell.source, task.base_version)
+            found = blame(before, cell_id, deltas_of(task.edits))
+            return BlameContent() if found is None else BlameContent(source=found.source, versions=found.versions)
 
 
 def _begin(base: list[StoredRow]) -> Replay:

@@ -17,12 +17,14 @@ __all__ = [
     "AddCell",
     "AddDependencies",
     "AppendSource",
+    "BlameContent",
     "ClearOutputs",
     "DeleteCell",
     "DocumentDaemonOperation",
     "DocumentRoomOperation",
     "EditOperation",
     "FindCells",
+    "GetBlame",
     "GetCell",
     "GetCellReply",
     "GetCells",
@@ -353,6 +355,30 @@ class GetVersion(InRoom[HistoryPiece], frozen=True, tag="get_version"):
     offset: Index = 0
 
 
+class BlameContent(msgspec.Struct, frozen=True, kw_only=True):
+    """Which edit wrote each line of a cell.
+
+    Attributes:
+        source: The cell's source; None if the notebook did not have the cell.
+        versions: For each line, separated by `\n`, the version of the edit that wrote it.
+    """
+
+    source: str | None = None
+    versions: list[int] = []
+
+
+class GetBlame(InRoom[HistoryPiece], frozen=True, tag="get_blame"):
+    """Read a piece of which edit wrote each line of a cell (`BlameContent`), from `offset`.
+
+    Without `version`, as the cell is now; the reply says the version, which is asked for with the next pieces. Raises
+    VersionNotFound.
+    """
+
+    cell_id: str
+    version: Index | None = None
+    offset: Index = 0
+
+
 class RestoreVersionReply(ReplyBody, frozen=True):
     """`edits` is the number of edits that were made."""
 
@@ -382,6 +408,7 @@ DocumentRoomOperation = (
     | GetDependencies
     | GetHistory
     | GetVersion
+    | GetBlame
     | RestoreVersion
 )
 """Operations that are performed in a session's room."""

@@ -82,7 +82,7 @@ from runtimed.client.calls.pages import Page, Pages, read_document
 from runtimed.client.calls.sessions import delete, get_log, get_session, iter_log, leave, restore, stop, stop_started
 from runtimed.client.calls.streams import Stream, raw_events, stream_execute, subscribe
 from runtimed.client.calls.variables import get, put
-from runtimed.client.calls.versions import get_version, history, restore_version
+from runtimed.client.calls.versions import blame, get_version, history, restore_version
 
 __all__ = [
     "NOTEBOOK_METADATA",
@@ -101,6 +101,7 @@ __all__ = [
     "add_uv_dependency",
     "append_source",
     "ask_kernel",
+    "blame",
     "browser",
     "cancel",
     "clear_outputs",

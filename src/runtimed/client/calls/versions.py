@@ -11,13 +11,13 @@ from runtimed.client.calls.pages import Page, Pages, following
 from runtimed.client.flows import Flow, ask
 from runtimed.client.given import check_count
 from runtimed.document.entries import value_of
-from runtimed.errors import ProtocolError
+from runtimed.errors import CellNotFound, ProtocolError
 from runtimed.ids import CellId, ExecutionId
-from runtimed.models import Cell, NotebookEdit, NotebookVersion
+from runtimed.models import BlamedLine, Cell, NotebookEdit, NotebookVersion
 from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol.bounds import MAX_NUMBER
 
-__all__ = ["get_version", "history", "restore_version"]
+__all__ = ["blame", "get_version", "history", "restore_version"]
 
 T = TypeVar("T")
 
@@ -59,6 +59,40 @@ def get_version(notebook: Notebook, version: int) -> Flow[NotebookVersion]:
     return NotebookVersion(version=version, cells=tuple(map(_cell, content.cells)), metadata=content.metadata)
 
 
+def blame(notebook: Notebook, cell_id: str, version: int | None = None) -> Flow[list[BlamedLine]]:
+    """Return the lines of a cell's source, each with the edit that wrote or last changed it.
+
+    Args:
+        cell_id: The cell.
+        version: As the cell was at this version, see `get_version`; None for now.
+
+    Raises:
+        CellNotFound: If the notebook has no such cell, or had none then.
+        VersionNotFound: If the history has no such version, or no longer.
+    """
+    if version is not None:
+        check_count("version", version, 0)
+    operation = document_ops.GetBlame(notebook_id=notebook.id, cell_id=cell_id, version=version)
+    content = yield from _whole(operation, document_ops.BlameContent)
+    if content.source is None:
+        raise CellNotFound(f"Cell not found: {cell_id}", cell_id=cell_id)
+    wanted, edits = set(content.versions), dict[int, NotebookEdit]()
+    pages, at = history(notebook, cell_id), 0
+    while wanted:
+        page = yield from pages.page(at)
+        edits.update((edit.version, edit) for edit in page.items if edit.version in wanted)
+        wanted -= edits.keys()
+        if page.next is None:
+            break
+        at = page.next
+    lines = content.source.split("\n")
+    if not lines[-1]:
+        del lines[-1]  # the end of the last line
+    return [
+        BlamedLine(text=text, edit=edits.get(written)) for text, written in zip(lines, content.versions, strict=False)
+    ]
+
+
 def restore_version(notebook: Notebook, version: int) -> Flow[int]:
     """Edit the notebook so that it is again as it was at a version. Other clients see ordinary edits.
 
@@ -80,7 +114,7 @@ def restore_version(notebook: Notebook, version: int) -> Flow[int]:
     return reply.edits
 
 
-def _whole(operation: document_ops.GetVersion, kind: type[T]) -> Flow[T]:
+def _whole(operation: document_ops.GetVersion | document_ops.GetBlame, kind: type[T]) -> Flow[T]:
     """Read what belongs to a version, in pieces, and decode it.
 
     Raises:
@@ -92,6 +126,7 @@ def _whole(operation: document_ops.GetVersion, kind: type[T]) -> Flow[T]:
         content += page.piece
         if len(content) >= page.size:
             break
+        operation = msgspec.structs.replace(operation, version=page.version)
         following(len(content) - len(page.piece), len(content))
     try:
         return msgspec.msgpack.decode(content, type=kind)

@@ -21,7 +21,7 @@ from runtimed.document import editing
 from runtimed.document.cells import CellRecord
 from runtimed.document.deltas import CellAdded, CellMoved, Delta
 from runtimed.document.stored import PendingEdit
-from runtimed.document.tasks import ReadVersion, Task
+from runtimed.document.tasks import BlameCell, ReadVersion, Task
 from runtimed.errors import StorageError, VersionNotFound
 from runtimed.ids import CellId, ExecutionId, SessionId
 from runtimed.models import NotebookEdit
@@ -38,10 +38,10 @@ NEWEST: Final = 2**63 - 1
 """Above the number of every edit."""
 
 PIECE: Final = 2**20
-"""Bytes of a version in one reply."""
+"""Bytes of an answer in one reply."""
 
 KEPT: Final = 2
-"""Number of versions of more than one piece that are kept for their next pieces; others are read anew."""
+"""Number of answers of more than one piece that are kept for their next pieces; others are read anew."""
 
 PAGE: Final = 500
 """Edits that are read from storage in one slice. Then everything else on the event loop has its turn."""
@@ -74,7 +74,7 @@ class RoomHistory:
         self._store = store
         self._document = document
         self._work = work
-        self._kept: dict[int, bytes] = {}
+        self._kept: dict[tuple[int, CellId | None], bytes] = {}
 
     def page(self, operation: GetHistory) -> GetHistoryReply:
         """Return a page of the edits, newest first; see `GetHistory`."""
@@ -96,30 +96,46 @@ class RoomHistory:
             VersionNotFound: If the history does not have it.
             StorageError: If it cannot be read.
         """
-        content = await self._content(version)
+        return await self._piece(version, None, offset)
+
+    async def blame(self, cell_id: CellId, version: int | None, offset: int) -> HistoryPiece:
+        """Return a piece of which edit wrote each line of a cell; see `GetBlame`.
+
+        Raises:
+            VersionNotFound: If the history does not have the version.
+            StorageError: If it cannot be read.
+        """
+        newest = self._document.content.last_edit
+        return await self._piece(newest if version is None else version, cell_id, offset)
+
+    async def _piece(self, version: int, cell_id: CellId | None, offset: int) -> HistoryPiece:
+        content, key = await self._content(version, cell_id), (version, cell_id)
         if offset + PIECE < len(content):
-            while len(self._kept) >= KEPT and version not in self._kept:
+            while len(self._kept) >= KEPT and key not in self._kept:
                 del self._kept[next(iter(self._kept))]
-            self._kept[version] = content
+            self._kept[key] = content
         else:
-            self._kept.pop(version, None)
+            self._kept.pop(key, None)
         return HistoryPiece(piece=content[offset : offset + PIECE], size=len(content), version=version)
 
-    async def _content(self, version: int) -> bytes:
+    async def _content(self, version: int, cell_id: CellId | None = None) -> bytes:
+        """Return the encoded version, or the blame of a cell at it."""
         self._check(version)
-        if version in self._kept:
-            return self._kept[version]
+        kept = self._kept.get((version, cell_id))
+        if kept is not None:
+            return kept
 
         async def task() -> Task:
             self._check(version)  # the history may have been dropped while another task was performed
-            notebook = self._document.content
+            notebook, oldest = self._document.content, self._oldest
             edits: list[PendingEdit] = []
-            after = self._oldest
-            while page := notebook.history.deltas(after, version, PAGE):
+            after = oldest
+            while page := notebook.history.deltas(after, version, PAGE, cell_id):
                 edits += page
                 after = page[-1].number
                 await asyncio.sleep(0)
-            return ReadVersion(notebook.base_rows(), edits)
+            base = notebook.base_rows()
+            return ReadVersion(base, edits) if cell_id is None else BlameCell(base, oldest, edits, cell_id)
 
         return await self._work.read(task)
 

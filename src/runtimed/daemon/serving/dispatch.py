@@ -197,6 +197,8 @@ def _in_room(
             return room.history.page(operation)
         case document_ops.GetVersion(version=version, offset=offset):
             return _answered(room.history.version(version, offset))
+        case document_ops.GetBlame(cell_id=cell_id, version=at, offset=offset):
+            return _answered(room.history.blame(CellId(cell_id), at, offset))
         case document_ops.RestoreVersion(version=version):
             return _answered(room.restore_version(version, peer.actor, asked.id))
         case execution_ops.GetBlob():
