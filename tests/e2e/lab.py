@@ -58,10 +58,14 @@ class Lab:
             "JUPYTER_DATA_DIR": str(home / "data"),
             "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
             "JUPYTER_TOKEN": token,
+            "JUPYTER_PREFER_ENV_PATH": "0",  # what is installed is older than the source in whose place it is
         }
         # As the wheel installs them.
-        specs = Path(__file__).parents[2] / "jupyter-config" / "kernels"
-        shutil.copytree(specs, home / "data" / "kernels")
+        top = Path(__file__).parents[2]
+        shutil.copytree(top / "jupyter-config" / "kernels", home / "data" / "kernels")
+        shutil.copytree(top / "jupyter-config" / "server-config", home / "config" / "jupyter_server_config.d")
+        built = top / "src" / "runtimed" / "jupyter" / "labextension" / "built"
+        shutil.copytree(built, home / "data" / "labextensions" / "runtimed")
         # Answers the question whether to fetch news from jupyter.org.
         settings = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
         settings.mkdir(parents=True)
@@ -224,11 +228,7 @@ class Opener:
         path = self._folder / name
         write_notebook(path, *sources, kernel=self._kernel)
         if self._page is None:
-            self._page = self._browser.new_page(viewport={"width": 1400, "height": 1000})
-            self._stack.callback(self._page.close)
-            self._page.set_default_timeout(TIMEOUT)
-            self._page.goto(self._lab.url.format(name))
-            opened = Notebook(self._page, path, self._kernel)
+            opened = self.again(name)
         else:
             opened = Notebook(self._page, path, self._kernel)
             self._page.locator(".jp-FileBrowser-toolbar [data-jp-item-name='refresh']").click()
@@ -237,3 +237,18 @@ class Opener:
         wait_until(lambda: self._lab.is_idle(name), "the notebook has no kernel", timeout=60.0)
         opened.see_idle()
         return opened
+
+    def leave(self) -> None:
+        """Close the page, as a person closes a tab."""
+        if self._page is not None:
+            self._page.close()
+            self._page = None
+
+    def again(self, name: str) -> Notebook:
+        """Open a notebook that is there in a new page."""
+        self.leave()
+        self._page = self._browser.new_page(viewport={"width": 1400, "height": 1000})
+        self._stack.callback(self._page.close)
+        self._page.set_default_timeout(TIMEOUT)
+        self._page.goto(self._lab.url.format(name))
+        return Notebook(self._page, self._folder / name, self._kernel)

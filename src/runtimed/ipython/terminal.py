@@ -25,7 +25,7 @@ from runtimed.ipython.failures import CellFailed
 from runtimed.ipython.magics import RuntimedMagics
 from runtimed.texts import printable
 
-__all__ = ["open_terminal"]
+__all__ = ["SessionShell", "open_terminal"]
 
 # IPython annotates little of them.
 _load_config: Any = load_default_config

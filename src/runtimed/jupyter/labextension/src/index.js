@@ -52,23 +52,24 @@ async function resume(panel, settings) {
   }
 }
 
-/** Return what the status bar says of a session. */
+/** Return what the status bar says of a session; of one that is named after a file, the file's name stands for it. */
 function sentence(sessionId, state) {
+  const name = sessionId.startsWith('/') ? sessionId.slice(sessionId.lastIndexOf('/') + 1) : sessionId;
   if (state === null) {
-    return `session ${sessionId}`;
+    return `session ${name}`;
   }
   const runs = state.queue.length;
   const peers = `${state.peers} ${state.peers === 1 ? 'peer' : 'peers'}`;
   const work = runs === 0 ? state.kernel_status : `${runs} ${runs === 1 ? 'cell runs' : 'cells run or wait'}`;
-  return `session ${sessionId} · ${peers} · ${work}`;
+  return `session ${name} · ${peers} · ${work}`;
 }
 
 /** The part of the status bar that is about the notebook in front. */
 class SessionStatus extends Widget {
   constructor(tracker, settings) {
-    super();
+    super({ node: document.createElement('span') });
+    this.addClass('jp-StatusBar-TextItem');
     this.addClass('runtimed-status');
-    this.title.caption = 'The session of runtimed that this notebook is in';
     this._tracker = tracker;
     this._settings = settings;
     this._timer = window.setInterval(() => this.refresh(), INTERVAL);
@@ -90,6 +91,7 @@ class SessionStatus extends Widget {
     const text = sessionId === undefined ? '' : sentence(sessionId, await look(this._settings, sessionId));
     if (!this.isDisposed && this._tracker.currentWidget === panel && this.node.textContent !== text) {
       this.node.textContent = text;
+      this.node.title = sessionId === undefined ? '' : `The session of runtimed that this notebook is in: ${sessionId}`;
     }
   }
 }
