@@ -319,7 +319,7 @@ class GetHistory(InRoom[GetHistoryReply], frozen=True, tag="get_history"):
 
     cell_id: str | None = None
     before: Index | None = None
-    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_HISTORY_PAGE)] = 500
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_HISTORY_PAGE)] = 200
 
 
 class VersionContent(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from runtimed.protocol.codec import pack
 from runtimed.storage.database import Database
 from runtimed.storage.rows import checked, checksum
 
-__all__ = ["UPGRADE", "EditRow", "HistoryBase", "HistoryTable", "entry_checksum"]
+__all__ = ["UPGRADE", "EditRow", "HistoryBase", "HistoryTable", "entry_checksum", "pending_edit"]
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,12 @@ class HistoryTable:
                 " AND (?3 IS NULL OR cell = ?3 OR action IS NULL) ORDER BY id LIMIT ?4",
                 (after, upto, cell_id, max_rows - len(found)),
             )
-        return [PendingEdit(number, ClientId(author), *checked(check, delta)) for number, author, check, delta in found]
+        return [pending_edit(*row) for row in found]
+
+
+def pending_edit(number: int, author: object, check: object, delta: object) -> PendingEdit:
+    """Return the edit in a row, unverified."""
+    return PendingEdit(number, ClientId(author if isinstance(author, str) else ""), *checked(check, delta))
 
 
 def entry_checksum(edit: EditRow) -> int:

@@ -30,7 +30,7 @@ from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId
 from runtimed.storage.database import Database
 from runtimed.storage.history import UPGRADE as HISTORY
-from runtimed.storage.history import EditRow, HistoryTable, entry_checksum
+from runtimed.storage.history import EditRow, HistoryTable, entry_checksum, pending_edit
 from runtimed.storage.rows import checked, checksum, checksum_of, damaged_row, is_intact
 
 __all__ = ["SCHEMA", "UPGRADE", "NotebookTables"]
@@ -315,10 +315,7 @@ class NotebookTables:
     def pending(self, max_rows: int) -> list[PendingEdit]:
         """Return the oldest edits that the document does not have yet, unverified."""
         query = "SELECT id, author, checksum, delta FROM pending ORDER BY id LIMIT ?"
-        return [
-            PendingEdit(number, ClientId(author if isinstance(author, str) else ""), *checked(check, delta))
-            for number, author, check, delta in self._db.rows(query, (max_rows,))
-        ]
+        return [pending_edit(*row) for row in self._db.rows(query, (max_rows,))]
 
     @property
     def pending_count(self) -> int:

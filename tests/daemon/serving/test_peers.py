@@ -16,7 +16,7 @@ import pytest
 
 from runtimed import Client, DaemonUnavailable, ProtocolError, Session, default_socket_path
 from runtimed.protocol import codec
-from runtimed.protocol.document_operations import AddCell, DeleteCell, GetCells, SetSource
+from runtimed.protocol.document_operations import AddCell, DeleteCell, GetCells, RestoreVersion, SetSource
 from runtimed.protocol.execution_operations import Enqueue, ReadEvents
 from runtimed.protocol.host_operations import Attach
 from runtimed.protocol.kernel_operations import DescribeProcess, KernelChoice, StartKernel
@@ -225,6 +225,22 @@ def test_a_request_that_is_sent_again_is_not_done_again(bystander):
     assert replies == [Reply(1, {}), Reply(2, {}), Reply(4, {})]
     with Session("again") as session:
         assert [cell.source for cell in session.get_cells()] == ["one two"]
+
+
+def test_a_restore_that_is_sent_again_is_not_done_again(bystander):
+    with Session("restored") as session:
+        cell_id = session.create_cell("one")
+        session.append_source(cell_id, " two")
+        first, restore = greeted(), Request(1, RestoreVersion(notebook_id="restored", version=1))
+        assert ask(first, restore) == Reply(1, {"edits": 1})
+        first.close()
+        session.append_source(cell_id, " three")
+
+        again = greeted()
+        assert ask(again, restore) == Reply(1, {"edits": 1})
+        again.close()
+
+        assert session.get_cell_source(cell_id) == "one three"
 
 
 def test_an_execution_that_is_sent_again_runs_once(bystander, with_kernel, tmp_path):
