@@ -19,6 +19,7 @@ __all__ = [
     "cell_id_of",
     "check_client_id",
     "check_label",
+    "check_new_session_id",
     "check_session_id",
     "control_character",
     "new_browser_session_id",
@@ -28,6 +29,7 @@ __all__ = [
     "new_host_epoch",
     "new_notebook_id",
     "stored_name",
+    "unfit",
 ]
 
 SessionId = NewType("SessionId", str)
@@ -93,7 +95,8 @@ def new_host_epoch() -> HostEpoch:
 def check_session_id(value: object) -> SessionId:
     """Validate a session id that a user chose.
 
-    Any text is allowed, slashes and control characters included: files are named by a hash of the id (`stored_name`).
+    Any text names a session that exists, slashes and control characters included: files are named by a hash of the id
+    (`stored_name`). See `check_new_session_id` for new ones.
 
     Raises:
         SessionError: If it is not a str, empty, longer than MAX_SESSION_ID, or not valid Unicode.
@@ -145,6 +148,27 @@ def check_label(value: object) -> str | None:
             "a line break, a mark that turns the direction of writing, or half of a character"
         )
     return value
+
+
+def check_new_session_id(session_id: SessionId) -> None:
+    """Refuse an id for a new session that people could not read or type. Stored ids may be any text.
+
+    Raises:
+        SessionError: If it begins or ends with white space, or holds a control character or a line break.
+    """
+    why = unfit(session_id)
+    if why is not None:
+        raise SessionError(f"The id of a new session {why}", session_id=session_id)
+
+
+def unfit(new_id: str) -> str | None:
+    """Return what follows the subject of a sentence that refuses a new id; None for a fit one."""
+    character = control_character(new_id)
+    if character is not None:
+        return f"is one line of plain text; {new_id!r} holds {character!a}"
+    if new_id != new_id.strip():
+        return f"must not begin or end with white space; this one is {new_id!r}"
+    return None
 
 
 def control_character(text: str) -> str | None:

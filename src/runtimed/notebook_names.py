@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from runtimed.errors import SessionError
-from runtimed.ids import SessionId, check_session_id
+from runtimed.ids import SessionId, check_new_session_id, check_session_id
 
 __all__ = ["notebook_path", "session_id_of"]
 
@@ -27,8 +27,10 @@ def notebook_path(value: object) -> Path | None:
 
 
 def session_id_of(path: Path) -> SessionId:
-    """Return the id of the session named after a notebook file: its path, or a hash of a path that is no valid id."""
+    """Return the id of the session named after a notebook file: its path, or a hash of a path that is no fit id."""
     try:
-        return check_session_id(str(path))
+        session_id = check_session_id(str(path))
+        check_new_session_id(session_id)
     except SessionError:
         return SessionId(f"notebook-{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}")
+    return session_id

@@ -10,6 +10,7 @@ import pytest
 
 from runtimed import Client, Session
 from runtimed.cli.completion import answer, candidates
+from tests.old_sessions import put_old_sessions
 
 NAMES = ("alpha", "alphabet", "two words", "it's", "a:b", "ünï", "esc\x1b[31m")
 
@@ -17,6 +18,7 @@ NAMES = ("alpha", "alphabet", "two words", "it's", "a:b", "ünï", "esc\x1b[31m"
 @pytest.fixture(scope="module")
 def sessions(shared_daemon: Path) -> None:
     """Sessions whose ids are to be completed."""
+    put_old_sessions(shared_daemon, NAMES)
     for name in NAMES:
         with Session(name) as session:
             session.create_cell("1")

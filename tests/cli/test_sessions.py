@@ -11,6 +11,7 @@ import pytest
 
 from runtimed import Client, Session
 from tests.cli.conftest import Command
+from tests.old_sessions import put_old_sessions
 
 
 @pytest.fixture
@@ -156,7 +157,8 @@ def test_a_session_is_stopped_by_id_and_stopping_it_again_is_harmless(runtimed: 
     assert "The session 'kept' had ended before: closed (stopped). " in again.stdout
 
 
-def test_an_id_cannot_do_anything_to_a_terminal(runtimed: Command):
+def test_an_id_cannot_do_anything_to_a_terminal(runtimed: Command, shared_daemon: Path):
+    put_old_sessions(shared_daemon, HOSTILE, MARKUP)
     for name in HOSTILE:
         with Session(name, label=MARKUP) as session:
             session.create_cell(name)

@@ -342,14 +342,25 @@ def test_notebook_metadata_that_is_no_json_object_is_named(session):
         session.get_kernelspec()
 
 
-@pytest.mark.parametrize("notebook_id", ["../../etc/passwd", "a/b\\c", "line\nfeed\x1b[31m\x00", "é" * 500, "."])
-def test_any_text_may_name_a_session(face, notebook_id):
+@pytest.mark.parametrize("notebook_id", ["../../etc/passwd", "a/b\\c", "👩‍🔬 two", "é" * 500, "."])
+def test_any_line_of_text_may_name_a_session(face, notebook_id):
     with face.session(notebook_id) as session:
         cell_id = session.create_cell("x")
         assert session.status().session_id == notebook_id
         session.stop()
     with face.session(notebook_id) as again:
         assert again.get_cell_ids()[-1] == cell_id
+
+
+@pytest.mark.parametrize("notebook_id", [" ", "a/b\n", "\ta", "line\nfeed\x1b[31m\x00", "a\u202eb"])
+def test_a_new_session_gets_no_id_that_people_cannot_read_or_type(face, notebook_id):
+    why = "^The id of a new session (is one line of plain text|must not begin or end with white space)"
+    with face.session(notebook_id) as session:
+        for begin in (session.create_cell, lambda: session.start_kernel(env_source="current")):
+            with pytest.raises(SessionError, match=why):
+                begin()
+        with pytest.raises(SessionNotFound):
+            session.status()
 
 
 @pytest.mark.parametrize("notebook_id", ["", "x" * 1025, 5, "a\ud800"])

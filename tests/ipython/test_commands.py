@@ -17,8 +17,9 @@ from runtimed import (
     SessionNotFound,
 )
 from runtimed.ipython.failures import CellFailed
-from tests.conftest import wait_until
+from tests.conftest import own_daemon, wait_until
 from tests.ipython.conftest import Shell, last_stdout
+from tests.old_sessions import put_old_sessions
 
 
 def test_the_state_of_things_is_readable(shell: Shell, work: Session) -> None:
@@ -254,7 +255,13 @@ def test_the_magics_work_inside_a_running_loop(shell: Shell, work: Session, caps
 HOSTILE = "evil\x1b]0;title\x07\x1b[2J\x9b31m\u202e\nforged"
 
 
-def test_names_of_other_sessions_and_cells_do_nothing_to_the_terminal(shell: Shell) -> None:
+def test_names_of_other_sessions_and_cells_do_nothing_to_the_terminal(shell: Shell, short_folder: Path) -> None:
+    with own_daemon(short_folder):
+        put_old_sessions(short_folder, [HOSTILE])
+        _check_hostile_names(shell)
+
+
+def _check_hostile_names(shell: Shell) -> None:
     with Session(HOSTILE) as other:
         other.create_cell(HOSTILE)
         texts = [shell.run("%runtimed sessions")]

@@ -11,9 +11,10 @@ import pytest
 from runtimed import Client, Session
 from runtimed.ipython.arguments import COMMANDS, OPTIONS
 from runtimed.ipython.asking import DAEMON_PATIENCE
-from runtimed.storage.registry_store import RegistryStore, SessionRow
+from runtimed.storage.registry_store import RegistryStore
 from tests.conftest import own_daemon, processes_of, wait_until
 from tests.ipython.conftest import Shell
+from tests.old_sessions import closed_row
 
 
 @pytest.fixture(scope="module")
@@ -186,29 +187,3 @@ def test_all_of_thousands_of_sessions_and_cells_complete(shell: Shell, short_fol
         assert shell.complete("%%runtimed cells --cell ") == [
             f"%%runtimed cells --cell {cell}" for cell in sorted(cells)
         ]
-
-
-def closed_row(session_id: str, accessed_at: float) -> SessionRow:
-    return SessionRow(
-        session_id=session_id,
-        kind="kernel",
-        status="closed",
-        close_reason="stopped",
-        created_at=0.0,
-        started_at=0.0,
-        closed_at=accessed_at,
-        last_accessed_at=accessed_at,
-        timeout_minutes=None,
-        max_duration_minutes=None,
-        keep_alive=30.0,
-        ephemeral=False,
-        creator="somebody",
-        label=None,
-        error=None,
-        host_epoch=None,
-        host_dir=None,
-        host_pid=None,
-        kernel_type=None,
-        kernel_pid=None,
-        env_source=None,
-    )

@@ -58,7 +58,7 @@ def test_a_session_is_named_after_the_notebook() -> None:
     assert session_id_of(Path("/home/ann/b.ipynb")) == "/home/ann/b.ipynb"
 
 
-@pytest.mark.parametrize("path", ["/" + "x" * MAX_SESSION_ID, "/\udcff.ipynb"])
+@pytest.mark.parametrize("path", ["/" + "x" * MAX_SESSION_ID, "/\udcff.ipynb", "/two\nlines.ipynb"])
 def test_a_path_that_is_no_id_is_hashed(path: str) -> None:
     session_id = session_id_of(Path(path))
     assert session_id.startswith("notebook-")

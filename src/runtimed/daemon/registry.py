@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
 from runtimed.errors import SessionError, SessionNotFound, StorageError
-from runtimed.ids import SessionId, check_session_id
+from runtimed.ids import SessionId, check_new_session_id, check_session_id
 from runtimed.lifecycle import Limits, SessionEvent, SessionState, close_reason, step
 from runtimed.models import AuditAction
 from runtimed.storage.audit import Actor, AuditRow
@@ -106,10 +106,13 @@ class Registry:
         """Make a session active. Idempotent.
 
         Raises:
-            SessionError: If it is of another kind, or the limit of active sessions is reached; nothing has changed.
+            SessionError: If it is of another kind, its id is new and unfit, or the limit of active sessions is reached;
+                nothing has changed.
         """
         row = self.find(session_id)
-        if row is not None:
+        if row is None:
+            check_new_session_id(session_id)
+        else:
             check_kind(row, kind)
         if row is not None and row.status == "active":
             return row

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast, get_args
 
 from runtimed.errors import InvalidCell, RuntimedError, SessionError
-from runtimed.ids import CellId, control_character
+from runtimed.ids import CellId, unfit
 from runtimed.models import CellType
 
 __all__ = [
@@ -58,11 +58,9 @@ def check_new_id(value: str, what: str) -> None:
     Raises:
         InvalidCell: If it begins or ends with white space, or holds a control character or a line break.
     """
-    character = control_character(value)
-    if character is not None:
-        raise InvalidCell(f"{what} is one line of plain text; {value!r} holds {character!a}")
-    if value != value.strip():
-        raise InvalidCell(f"{what} must not begin or end with white space; this one is {value!r}")
+    why = unfit(value)
+    if why is not None:
+        raise InvalidCell(f"{what} {why}")
 
 
 def check_source(value: object) -> str:

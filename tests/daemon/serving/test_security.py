@@ -32,6 +32,7 @@ from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Message
 from runtimed.protocol.session_operations import GetAudit, GetSession, GetStatus, Join, StopSession
 from runtimed.settings import read_settings
 from tests.conftest import own_daemon, processes_of, wait_until
+from tests.old_sessions import put_old_sessions
 from tests.wire import Wire
 
 STRANGER = 54321
@@ -420,6 +421,7 @@ def test_a_kernel_does_nothing_for_whoever_lacks_its_key(shared_daemon, served, 
 
 
 def test_every_record_of_the_logs_is_one_printable_line_whatever_names_and_last_words_hold(data_dir):
+    put_old_sessions(data_dir, [HOSTILE])
     with Session(HOSTILE) as session:
         session.create_cell("1")
         session.run(f"import os\nos.write(2, {HOSTILE.encode()!r})\nos._exit(3)")
