@@ -30,9 +30,10 @@ from runtimed.daemon.rooms.worker import WORKER, Ended, Finding, Judgement, judg
 from runtimed.document import editing
 from runtimed.document.contents import Contents
 from runtimed.document.stored import StoredNotebook, StoredRow
-from runtimed.document.tasks import ReadAll
+from runtimed.document.tasks import ReadAll, ReadVersion, perform
 from runtimed.document.worker import READY, Verdict
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
+from runtimed.protocol.document_operations import VersionContent
 from runtimed.settings import read_settings
 from runtimed.storage.audit import Actor
 from runtimed.storage.rows import checksum
@@ -684,12 +685,17 @@ def test_clients_that_stream_into_a_notebook_notice_nothing_of_its_compaction(da
 
 
 def changes_behind(data_dir: Path) -> int:
-    """See that the document of an ended daemon says what its rows say, and return how many changes it has."""
+    """See that document and history of an ended daemon say what its rows say; return how many changes there are."""
     with SessionStore(database_of(data_dir, "s")) as store:
         stored = StoredNotebook(SessionId("s"), store.notebook.rows(), store.notebook.pending(-1))
         document = stored.load()
         stored.write_pending(document)
         assert document.cells() == list(store.notebook.cells())
+        base, upto = store.notebook.history.base(), store.notebook.last_edit
+        edits = store.notebook.history.deltas(0 if base is None else base.number, upto, 2**31)
+        found = perform(ReadVersion(store.notebook.base_rows(), edits))
+        assert isinstance(found, VersionContent)
+        assert [(cell.id, cell.source) for cell in found.cells] == [(cell.id, cell.source) for cell in document.cells()]
         return store.notebook.change_count
 
 
