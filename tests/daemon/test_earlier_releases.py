@@ -46,6 +46,23 @@ def test_a_folder_of_release_0_1_0_opens_with_everything_in_it(expected: dict[st
             assert {key: session.get_metadata(key) for key in stored["metadata"]} == stored["metadata"]
 
 
+def test_the_history_of_a_notebook_of_release_0_1_0_begins_with_what_is_in_it(expected: dict[str, Any]):
+    for name, stored in expected.items():
+        with Session(name) as session:
+            (begin,) = session.history()
+            assert (begin.version, begin.action) == (0, "history_begins")
+            first = stored["cells"][0]["id"]
+            session.append_source(first, "\n# new")
+            assert [(cell.id, cell.source) for cell in session.get_version(0).cells] == [
+                (cell["id"], cell["source"]) for cell in stored["cells"]
+            ]
+            *old, new = session.blame(first)
+            assert {line.edit for line in old} == {begin}
+            assert (new.text, new.edit and new.edit.version) == ("# new", 1)
+            session.restore(0)
+            assert cells_of(session)[1:] == stored["cells"][1:]
+
+
 def test_sources_of_release_0_1_0_are_edited_and_merged(expected: dict[str, Any]):
     """Short ones are texts in its documents, long ones plain strings."""
     chosen = {

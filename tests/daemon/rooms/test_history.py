@@ -131,6 +131,21 @@ def test_the_history_of_a_document_that_was_damaged_begins_anew(room: Room):
     assert room.source == "12"
 
 
+def test_nothing_is_read_or_restored_upon_a_document_that_was_set_aside(here: Room):
+    for _ in range(EDITS):
+        here.append("x")
+    here.write()
+    (oldest, action), *_ = here.page()
+    assert action == "history_begins"
+    here.append("y")
+    here.store.notebook.set_aside()
+    for version in (oldest, oldest + 1):
+        for use in (here.version, here.restore):
+            with pytest.raises(StorageError, match="because its document was set aside as damaged. It begins anew"):
+                use(version)
+    assert here.source == "x" * EDITS + "y"
+
+
 def test_a_history_that_is_dropped_while_a_version_waits_for_its_turn_is_said_to_be_gone(here: Room):
     for _ in range(EDITS):
         here.append("x")

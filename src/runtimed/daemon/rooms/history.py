@@ -135,6 +135,13 @@ class RoomHistory:
                 after = page[-1].number
                 await asyncio.sleep(0)
             base = notebook.base_rows()
+            if not base and notebook.history.base() is not None:
+                # Replayed upon nothing, its edits would be another notebook's.
+                raise StorageError(
+                    f"The history of session {self._notebook_id!r} cannot be read, because its document was set aside "
+                    "as damaged. It begins anew with the next document, which is written soon",
+                    notebook_id=self._notebook_id,
+                )
             return ReadVersion(base, edits) if cell_id is None else BlameCell(base, oldest, edits, cell_id)
 
         return await self._work.read(task)
