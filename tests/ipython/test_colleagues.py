@@ -21,7 +21,8 @@ from tests.conftest import wait_until
 class Seen:
     """What was printed, kept in the history, and counted."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+        self.session = session
         self._capsys = capsys
         self._text = ""
         self.codes: list[str] = []
@@ -53,8 +54,8 @@ def colleague(shared_daemon: Path) -> Iterator[Session]:
 @pytest.fixture
 def seen(colleague: Session, capsys: pytest.CaptureFixture[str]) -> Iterator[Seen]:
     """What another client sees."""
-    seen = Seen(capsys)
     with Session("office", label="Bob") as session:
+        seen = Seen(session, capsys)
         shown = Colleagues(session, contextlib.nullcontext(), seen.codes.append, seen.counts.append)
         shown.read_count()
         thread = threading.Thread(target=shown.watch)
@@ -136,6 +137,19 @@ def test_a_daemon_that_was_away_for_long_is_found_again(monkeypatch: pytest.Monk
     faltering: Any = Faltering()
     Colleagues(faltering, contextlib.nullcontext(), str, counts.append).watch()
     assert counts == [1]
+
+
+def test_the_line_of_ones_own_waiting_cell_is_cleared_first(seen: Seen, colleague: Session, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    wait = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"
+    colleague.submit(code=f"print('begun')\n{wait}\nprint('ended')")
+    seen.until("begun\n")
+    own = seen.session.submit(code="'own'")
+    gate.touch()
+    assert seen.until("ended\n").startswith("\r\x1b[2Kended\n")
+    own.wait()
+    colleague.run("print('later')")
+    assert "\x1b[2K" not in seen.until("later\n")
 
 
 def test_a_failure_is_shown_in_one_piece(seen: Seen, colleague: Session) -> None:

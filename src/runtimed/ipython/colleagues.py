@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -55,6 +56,7 @@ class Colleagues:
         self._on_code = on_code
         self._on_count = on_count
         self._open: dict[str, _Shown | None] = {}
+        self._waiting: set[str] = set()
         self._count = 0
 
     def watch(self) -> None:
@@ -98,20 +100,31 @@ class Colleagues:
             case Queued():
                 if event.author == self._session.client_id:
                     self._open[execution_id] = None
+                    self._waiting.add(execution_id)
             case Started() | Stream() | Display() | Failed():
+                self._waiting.discard(execution_id)
                 if execution_id not in self._open:
                     self._open[execution_id] = self._begin(event, execution_id)
                 shown = self._open[execution_id]
                 if shown is not None:
-                    with self._screen:
+                    with self._printing():
                         shown.take(event)
             case Finished():
+                self._waiting.discard(execution_id)
                 shown = self._open.pop(execution_id, None)
                 if shown is not None:
-                    with self._screen:
+                    with self._printing():
                         shown.end()
             case _:
                 pass
+
+    @contextlib.contextmanager
+    def _printing(self) -> Iterator[None]:
+        with self._screen:
+            if self._waiting:
+                # The line of one's own cell that says whom it waits for.
+                sys.stdout.write("\r\x1b[2K")
+            yield
 
     def _begin(self, event: Event, execution_id: str) -> _Shown | None:
         """Show the code of an execution; None for one of this client, which its own cell shows."""
@@ -126,7 +139,7 @@ class Colleagues:
             return None
         name = "somebody" if author is None else client_name(author.client_id or "", author.label)
         count = event.execution_count if isinstance(event, Started) else None
-        with self._screen:
+        with self._printing():
             show_note(_headed(name, count, source or ""))
         if source:
             self._on_code(source)
