@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtimed import EnvironmentFailed, InvalidArgument, NotebookFileError, OpenedNotebook, RuntimedError, Session
+from runtimed.client import files
 from runtimed.client.files import export
 from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId
@@ -465,3 +466,48 @@ def test_a_new_notebook_s_kernel_works_where_it_is_told_and_without_a_kernel_the
     with pytest.raises(RuntimedError):
         face.client().create_notebook(tmp_path / "b.ipynb", kernel_type="no such kernel")
     assert not (tmp_path / "b.ipynb").exists()
+
+
+class Died(Exception):
+    """Stands for the end of the client's process."""
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+def test_a_save_whose_client_dies_before_or_after_it_has_written_leaves_a_file_that_is_known(
+    session, tmp_path, monkeypatch, written
+):
+    path = tmp_path / "a.ipynb"
+    session.create_cell("1", cell_id="a")
+    session.save(path)
+
+    def die(save: files.Save) -> None:
+        if written:
+            write_file(save)
+        raise Died
+
+    session.set_source("a", "2")
+    write_file = files.write_file
+    for module in ("session", "async_session"):
+        monkeypatch.setattr(f"runtimed.client.{module}.write_file", die)
+    with pytest.raises(Died):
+        session.save()
+    assert [cell.source for cell in cells_in(path)] == ["2" if written else "1"]
+
+    monkeypatch.undo()
+    session.set_source("a", "3")
+    assert session.open_notebook(path) == OpenedNotebook(path=path)
+    assert session.get_cell_source("a") == "3"
+    session.save()
+    assert [cell.source for cell in cells_in(path)] == ["3"]
+
+
+def test_a_save_that_fails_leaves_the_session_with_the_file_that_it_had(session, tmp_path):
+    session.create_cell("1")
+    with pytest.raises(NotebookFileError, match="cannot be written"):
+        session.save(tmp_path / "none" / "a.ipynb")
+    with pytest.raises(NotebookFileError, match="has no file yet"):
+        session.save()
+    session.save(tmp_path / "a.ipynb")
+    with pytest.raises(NotebookFileError, match="cannot be written"):
+        session.save(tmp_path / "none" / "a.ipynb")
+    assert session.save() == tmp_path / "a.ipynb"

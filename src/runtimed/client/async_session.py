@@ -18,13 +18,14 @@ from runtimed.client.files import (
     check_format,
     export,
     merge_file,
+    prepare_save,
     read_importable,
     read_notebook_file,
-    save_file,
+    write_file,
 )
 from runtimed.client.handle import documented
 from runtimed.durations import DEFAULT_TIMEOUT
-from runtimed.errors import DaemonUnavailable, RuntimedError
+from runtimed.errors import DaemonUnavailable, NotebookFileError, RuntimedError
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import (
     BlamedLine,
@@ -390,10 +391,15 @@ class AsyncSession(AsyncHandle):
         """
         await self.connect()
         contents = await self._perform(calls.read_contents(self._notebook))
-        record = await work(save_file, contents, path)
-        if record != contents.record:
-            await self._perform(calls.record_file(self._notebook, record))
-        return Path(record.path)
+        save = await work(prepare_save, contents, path)
+        if save.record != contents.record:
+            await self._perform(calls.record_file(self._notebook, save.record))
+        try:
+            await work(write_file, save)
+        except NotebookFileError:
+            await self._perform(calls.record_file(self._notebook, contents.record))
+            raise
+        return Path(save.record.path)
 
     async def export(self, format: ExportFormat = "ipynb") -> bytes:  # noqa: A002  # as `runtimed export --format`
         """Return the session in the format of a file.

@@ -6,9 +6,11 @@ import importlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
+
+import msgspec
 
 from runtimed.client.calls.files import Contents, Imports, imports_of
 from runtimed.client.given import check_choice
@@ -22,13 +24,15 @@ from runtimed.notebook_file.writing import with_former_outputs, write_notebook
 __all__ = [
     "KERNELSPECS",
     "ExportFormat",
+    "Save",
     "check_format",
     "export",
     "merge_file",
     "new_file",
+    "prepare_save",
     "read_importable",
     "read_notebook_file",
-    "save_file",
+    "write_file",
 ]
 
 TextFormat = Literal["ipynb", "py", "md", "html"]
@@ -132,9 +136,10 @@ def merge_file(
     known = contents.record
     if known is not None and known.path != str(path):
         known = None
-    found = merge(known, contents.notebook, notebook)
+    present = record_of(str(path), notebook)
+    found = merge(present if known is not None and known.knows(present) else known, contents.notebook, notebook)
     try:
-        imports = imports_of(contents, found, record_of(str(path), notebook) if becomes_its_own else None)
+        imports = imports_of(contents, found, present if becomes_its_own else None)
     except (InvalidCell, SessionError) as exc:
         raise NotebookFileError(f"{path} was not opened: {exc.message}", path=str(path)) from exc
 
@@ -158,17 +163,32 @@ def _dotted(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def save_file(contents: Contents, path: str | os.PathLike[str] | None) -> FileRecord:
-    """Write a session into its file, unless the file has just that; return what the session knows of it then.
+@dataclass(frozen=True, slots=True)
+class Save:
+    """How a session is saved.
+
+    Attributes:
+        record: What the session knows of its file from now on.
+        content: The file's new content; None if it means the same already.
+        former: The file that is to be replaced; None if there is none.
+    """
+
+    record: FileRecord
+    content: bytes | None = None
+    former: os.stat_result | None = None
+
+
+def prepare_save(contents: Contents, path: str | os.PathLike[str] | None) -> Save:
+    """Decide how a session is saved.
 
     Args:
         contents: The session.
         path: The file; None for the one that the session has.
 
     Raises:
-        NotebookFileError: If there is another file, or one that was changed since, or it cannot be written.
+        NotebookFileError: If there is another file, or one that was changed since.
     """
-    from runtimed.storage.notebook_files import read_file, real_path, replace_file  # noqa: PLC0415  # brings SQLite
+    from runtimed.storage.notebook_files import read_file, real_path  # noqa: PLC0415  # brings SQLite
 
     known, notebook = contents.record, contents.notebook
     if path is None and known is None:
@@ -180,11 +200,27 @@ def save_file(contents: Contents, path: str | os.PathLike[str] | None) -> FileRe
     if file is not None:
         former = read_notebook(file.text, real)
         notebook = with_former_outputs(notebook, former)
+        record = record_of(str(real), notebook)
         if former.version == FORMAT and (former.cells, former.metadata) == (notebook.cells, notebook.metadata):
-            return record_of(str(real), notebook)
+            return Save(
+                known if known is not None and known.path == record.path and known.digest == record.digest else record
+            )
         _check_is_known(real, former, contents)
-    replace_file(real, write_notebook(notebook), None if file is None else file.status)
-    return record_of(str(real), notebook)
+        record = msgspec.structs.replace(record, replaces=record_of(str(real), former).digest)
+        return Save(record, write_notebook(notebook), file.status)
+    return Save(record_of(str(real), notebook), write_notebook(notebook))
+
+
+def write_file(save: Save) -> None:
+    """Write a session into its file.
+
+    Raises:
+        NotebookFileError: If it cannot be written, or was changed since the save was prepared.
+    """
+    from runtimed.storage.notebook_files import replace_file  # noqa: PLC0415  # brings SQLite
+
+    if save.content is not None:
+        replace_file(Path(save.record.path), save.content, save.former)
 
 
 def _check_is_known(path: Path, former: NotebookFile, contents: Contents) -> None:
@@ -195,7 +231,7 @@ def _check_is_known(path: Path, former: NotebookFile, contents: Contents) -> Non
         why = f"it has the format {_dotted(former.version)}, which is newer than this version knows"
     elif known is None or known.path != str(path):
         why = f"it is not the file of the session {name!r}: save to another path, or open_notebook() takes its cells in"
-    elif known != record_of(str(path), former):
+    elif not known.knows(record_of(str(path), former)):
         why = f"it was changed since the session {name!r} read or wrote it: open_notebook() takes the changes in"
     if why is not None:
         raise NotebookFileError(f"{path} was not overwritten: {why}", path=str(path))

@@ -18,15 +18,16 @@ from runtimed.client.files import (
     check_format,
     export,
     merge_file,
+    prepare_save,
     read_importable,
     read_notebook_file,
-    save_file,
+    write_file,
 )
 from runtimed.client.handle import documented
 from runtimed.client.pages import Items
 from runtimed.client.work import work
 from runtimed.durations import DEFAULT_TIMEOUT
-from runtimed.errors import DaemonUnavailable, RuntimedError
+from runtimed.errors import DaemonUnavailable, NotebookFileError, RuntimedError
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import (
     BlamedLine,
@@ -395,10 +396,15 @@ class Session(BlockingHandle):
         """
         self.connect()
         contents = self._perform(calls.read_contents(self._notebook))
-        record = work(save_file, contents, path)
-        if record != contents.record:
-            self._perform(calls.record_file(self._notebook, record))
-        return Path(record.path)
+        save = work(prepare_save, contents, path)
+        if save.record != contents.record:
+            self._perform(calls.record_file(self._notebook, save.record))
+        try:
+            work(write_file, save)
+        except NotebookFileError:
+            self._perform(calls.record_file(self._notebook, contents.record))
+            raise
+        return Path(save.record.path)
 
     def export(self, format: ExportFormat = "ipynb") -> bytes:  # noqa: A002  # as `runtimed export --format`
         """Return the session in the format of a file.

@@ -24,15 +24,28 @@ FILE_KEY: Final = "notebook_file"
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a session knows of its file: its content when the two were the same, without outputs.
 
+    It is stored before the file is written. So a process that dies in between leaves a file that is known.
+
     Attributes:
         path: The file's real path.
         cells: Id and digest of each cell, in the order of the file.
         metadata: A digest of the notebook's metadata.
+        replaces: A digest of what the file had before it was last written; None if there was none.
     """
 
     path: str
     cells: list[tuple[str, str]]
     metadata: str
+    replaces: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """A digest of the content."""
+        return _digest(self.cells, self.metadata)
+
+    def knows(self, found: FileRecord) -> bool:
+        """Whether a file has what this session has last read from it, or written into it."""
+        return found.path == self.path and found.digest in (self.digest, self.replaces)
 
     def text(self) -> str:
         """Return the record as JSON text."""
@@ -91,6 +104,7 @@ def merge(base: FileRecord | None, session: NotebookFile, file: NotebookFile) ->
 
     Args:
         base: The file when both were the same; None if they never were: then whatever differs is a conflict.
+            A file that is known is its own base, since it was not changed.
         session: What the session has; outputs are not looked at.
         file: What the file has.
     """

@@ -137,9 +137,9 @@ def take_in(notebook: Notebook, imports: Imports) -> Flow[None]:
         yield from record_file(notebook, imports.record)
 
 
-def record_file(notebook: Notebook, record: FileRecord) -> Flow[None]:
-    """Note what the session and its file had when they were the same."""
-    yield from set_metadata(notebook, FILE_KEY, record.text())
+def record_file(notebook: Notebook, record: FileRecord | None) -> Flow[None]:
+    """Note what the session and its file had when they were the same; None if the session has no file."""
+    yield from set_metadata(notebook, FILE_KEY, "" if record is None else record.text())
 
 
 def _imported(cell: FileCell, cell_id: CellId, after: CellId | None, base: str | None) -> document_ops.ImportedCell:
