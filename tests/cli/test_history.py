@@ -48,6 +48,40 @@ def test_the_history_is_shown_the_latest_first(runtimed: Command):
     assert Client().sessions.get("kept").status == "closed"
 
 
+def test_what_somebody_types_is_one_entry_for_people(runtimed: Command):
+    with Session("typed", label="ann") as session, Session("typed", label="bob") as other:
+        cell_id = session.create_cell("")
+        for text in ("a", "bc", "def"):
+            session.append_source(cell_id, text)
+        session.set_source(cell_id, "")
+        other.append_source(cell_id, "x")
+        session.append_source(cell_id, "y")
+        session.set_metadata("k", "1")
+        session.set_metadata("l", "1")
+        session.set_metadata("l", "2")
+
+    def shown(*arguments: str) -> list[str]:
+        return [row.rstrip() for row in runtimed("history", "typed", *arguments).stdout.splitlines()[1:]]
+
+    rows = shown()
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    for row, expected in zip(
+        rows,
+        [
+            rf"10 +{moment} +ann +metadata set \(l\), 2 times since \d\d:\d\d:\d\d",
+            rf"8 +{moment} +ann +metadata set \(k\)",
+            rf"7 +{moment} +ann +cell edited \(\+1 -0\) +{cell_id}",
+            rf"6 +{moment} +bob +cell edited \(\+1 -0\) +{cell_id}",
+            rf"5 +{moment} +ann +cell edited \(\+6 -6\), 4 times since \d\d:\d\d:\d\d +{cell_id}",
+            rf"1 +{moment} +ann +cell added \(code\) +{cell_id}",
+        ],
+        strict=True,
+    ):
+        assert re.fullmatch(expected, row), row
+    assert shown("-n", "2") == rows[:2]
+    assert len(json.loads(runtimed("history", "typed", "-n", "9", "--json").stdout)) == 9
+
+
 def test_the_history_of_one_cell_is_found_by_a_prefix_or_after_its_end(runtimed: Command):
     with Session("cells") as session:
         first, second = session.create_cell("1"), session.create_cell("2")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import Final
 
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import complain, print_table, say
@@ -14,6 +17,9 @@ from runtimed.models import BlamedLine, NotebookEdit
 from runtimed.texts import client_name
 
 __all__ = ["history"]
+
+MERGED_WITHIN: Final = timedelta(minutes=1)
+"""Time within which edits are shown in one row for people, as in the audit log: who types makes many."""
 
 
 def history(arguments: argparse.Namespace) -> int:
@@ -37,11 +43,13 @@ def history(arguments: argparse.Namespace) -> int:
                 raise
         if arguments.blame:
             return _blame(session.blame(cell_id or ""), as_json=arguments.json)
-        found = list(itertools.islice(session.history(cell_id), arguments.entries))
-    if arguments.json:
-        print_json(found)
-    else:
-        rows = [[*_who_and_when(edit), _what(edit), edit.cell_id or ""] for edit in found]
+        if arguments.json:
+            print_json(list(itertools.islice(session.history(cell_id), arguments.entries)))
+            return Exit.OK
+        rows = [
+            [*_who_and_when(run[0]), _what(run), run[0].cell_id or ""]
+            for run in itertools.islice(_runs(session.history(cell_id)), arguments.entries)
+        ]
         print_table(["VERSION", "WHEN", "WHO", "WHAT", "CELL"], rows, ids=["CELL"])
     return Exit.OK
 
@@ -61,6 +69,31 @@ def _who_and_when(edit: NotebookEdit) -> list[str]:
     return [str(edit.version), f"{edit.at.astimezone():%Y-%m-%d %H:%M:%S}", who]
 
 
-def _what(edit: NotebookEdit) -> str:
-    what = edit.action.replace("_", " ")
-    return what if edit.detail is None else f"{what} ({edit.detail})"
+def _runs(edits: Iterable[NotebookEdit]) -> Iterator[list[NotebookEdit]]:
+    """Yield one client's consecutive edits of one kind to one cell within MERGED_WITHIN together, newest first."""
+    run: list[NotebookEdit] = []
+    for edit in edits:
+        if run and (_kind(edit) != _kind(run[0]) or run[0].at - edit.at >= MERGED_WITHIN):
+            yield run
+            run = []
+        run.append(edit)
+    if run:
+        yield run
+
+
+def _kind(edit: NotebookEdit) -> tuple[str | None, ...]:
+    detail = None if edit.action == "cell_edited" else edit.detail
+    return edit.client_id, edit.action, edit.cell_id, detail
+
+
+def _what(run: list[NotebookEdit]) -> str:
+    newest, oldest = run[0], run[-1]
+    what, detail = newest.action.replace("_", " "), newest.detail
+    if newest.action == "cell_edited":
+        inserted, deleted = (
+            sum(abs(int(edit.detail.split()[place])) for edit in run if edit.detail) for place in (0, 1)
+        )
+        detail = f"+{inserted} -{deleted}"
+    if detail is not None:
+        what += f" ({detail})"
+    return what if len(run) == 1 else f"{what}, {len(run)} times since {oldest.at.astimezone():%H:%M:%S}"

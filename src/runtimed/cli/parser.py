@@ -296,7 +296,8 @@ def _add_sessions(commands: _Commands) -> None:
             "history",
             "history",
             "show who edited a session's notebook, when and how, newest first",
-            "As far as\ncompaction keeps it. Ended sessions too.",
+            "As far as\ncompaction keeps it. A client's edits of one kind to one cell within a minute are one row; "
+            "JSON has each edit.",
         )
     )
     _add_id(history)
