@@ -511,3 +511,19 @@ def test_a_save_that_fails_leaves_the_session_with_the_file_that_it_had(session,
     with pytest.raises(NotebookFileError, match="cannot be written"):
         session.save(tmp_path / "none" / "a.ipynb")
     assert session.save() == tmp_path / "a.ipynb"
+
+
+def test_of_two_sessions_with_one_file_none_overwrites_what_the_other_wrote(face, session, tmp_path):
+    path = write(tmp_path / "a.ipynb", code("a", "1"), code("b", "2"))
+    other = face.session(f"{session.notebook_id} other")
+    for one in (session, other):
+        one.open_notebook(path)
+    session.set_source("a", "by one")
+    session.save()
+    other.set_source("b", "by the other")
+    with pytest.raises(NotebookFileError, match="it was changed since"):
+        other.save()
+    assert other.open_notebook(path).changed == ids("a")
+    other.save()
+    assert [cell.source for cell in cells_in(path)] == ["by one", "by the other"]
+    other.stop()
