@@ -9,7 +9,7 @@ from pathlib import Path
 from runtimed.errors import SessionError
 from runtimed.ids import SessionId, check_new_session_id, check_session_id
 
-__all__ = ["notebook_path", "session_id_of"]
+__all__ = ["notebook_path", "session_id_of", "short_name"]
 
 
 def notebook_path(value: object) -> Path | None:
@@ -34,3 +34,8 @@ def session_id_of(path: Path) -> SessionId:
     except SessionError:
         return SessionId(f"notebook-{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}")
     return session_id
+
+
+def short_name(session_id: str) -> str:
+    """Return a session's name where room is short: of one that is named after a file, the file's name."""
+    return session_id.rpartition("/")[2] or session_id if session_id.startswith("/") else session_id

@@ -39,12 +39,13 @@ class Lab:
         url: Its address, with a place for the path of a notebook.
     """
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path, *options: str) -> None:
         """Start it.
 
         Args:
             folder: Where the notebooks are.
             home: An empty folder for everything else.
+            options: Further options of the server.
         """
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -77,7 +78,7 @@ class Lab:
         settings.mkdir()
         (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
         arguments = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
-        arguments += ["--ServerApp.port_retries=0", "--allow-root"]
+        arguments += ["--ServerApp.port_retries=0", "--allow-root", *options]
         self._home = home
         self._log = home / "server.log"
         # Without a terminal it has no answer of its own to Ctrl-C.
@@ -140,9 +141,9 @@ class Lab:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, home: Path) -> Iterator[Lab]:
+def serving(folder: Path, home: Path, *options: str) -> Iterator[Lab]:
     """A JupyterLab server for the notebooks of a folder."""
-    lab = Lab(folder, home)
+    lab = Lab(folder, home, *options)
     try:
         wait_until(lab.answers, "JupyterLab does not answer", timeout=60.0)
         yield lab

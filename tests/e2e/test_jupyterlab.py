@@ -299,12 +299,12 @@ def test_what_ends_the_notebook_s_kernel_leaves_its_job_alone(desk: Desk, tmp_pa
 
 
 def test_ctrl_c_at_the_server_leaves_the_jobs_of_its_notebooks_alone(shared_daemon: Path, tmp_path: Path) -> None:
-    places = [tmp_path / name for name in ("notebooks", "home")]
-    for place in places:
+    folder, home = tmp_path / "notebooks", tmp_path / "home"
+    for place in (folder, home):
         place.mkdir()
     gate = tmp_path / "gate"
-    with serving(*places) as lab:
-        notebook = Unseen(lab, places[0] / "third.ipynb", cells_for_jobs(gate))
+    with serving(folder, home) as lab:
+        notebook = Unseen(lab, folder / "third.ipynb", cells_for_jobs(gate))
         job = Job(notebook, gate, queued=False)
         lab.server.send_signal(signal.SIGINT)
         # The first Ctrl-C asks whether it was meant.

@@ -8,7 +8,7 @@ import pytest
 
 from runtimed.ids import MAX_SESSION_ID
 from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file
-from runtimed.notebook_names import session_id_of
+from runtimed.notebook_names import session_id_of, short_name
 
 
 def kernel_shell(metadata: Any = None, **variables: Any) -> Any:
@@ -73,3 +73,17 @@ def test_a_cell_of_a_notebook_has_one_document_cell_for_ever() -> None:
     others.add(document_cell_id(Path("/home/ann/b.ipynb"), "abd"))
     others.add(document_cell_id(Path("/home/ann/\udcff.ipynb"), "\ud800"))
     assert len(others | {cell_id}) == 5
+
+
+@pytest.mark.parametrize(
+    ("session_id", "name"),
+    [
+        ("co2", "co2"),
+        ("/home/ada/co2 study.ipynb", "co2 study.ipynb"),
+        ("/", "/"),
+        ("a/b", "a/b"),
+        ("/folder/", "/folder/"),
+    ],
+)
+def test_a_session_that_is_named_after_a_file_is_called_by_the_files_name(session_id: str, name: str) -> None:
+    assert short_name(session_id) == name

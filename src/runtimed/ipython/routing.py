@@ -15,6 +15,7 @@ from IPython.core.error import UsageError
 from pygments.token import Token
 
 from runtimed.ipython.arguments import VALUED_OPTIONS
+from runtimed.notebook_names import short_name
 from runtimed.texts import printable
 
 __all__ = ["Place", "Router", "positional"]
@@ -131,7 +132,7 @@ class Router:
     def _prompt(self, tokens: Callable[[], list[tuple[Any, str]]]) -> list[tuple[Any, str]]:
         """Return a terminal's prompt, with the session of the next cell in front."""
         notebook_id = self._current() if self.on else None
-        mark = [] if notebook_id is None else [(Token.Prompt, f"{printable(notebook_id)} ")]
+        mark = [] if notebook_id is None else [(Token.Prompt, f"{printable(short_name(notebook_id))} ")]
         return [*mark, *tokens()]
 
     def _stays_here(self, lines: Sequence[str]) -> bool:
