@@ -20,6 +20,7 @@ from runtimed.environments.facts import gather
 from tests.bench.browser import browser
 from tests.bench.documents import documents
 from tests.bench.flood import flood, late
+from tests.bench.frontends import frontends
 from tests.bench.markdown import markdown
 from tests.bench.spares import spare_browsers, spares
 from tests.bench.tools import Peak, Row, daemon, host, own_daemon, quantile, seconds
@@ -212,7 +213,7 @@ def idle() -> Iterator[Row]:
 
 MEASUREMENTS = (
     *(run, read, lines, bulk, flood, late, crowd, parallel, join, documents, idle),
-    *(environments, spares, browser, spare_browsers, markdown),
+    *(environments, spares, frontends, browser, spare_browsers, markdown),
 )
 
 
