@@ -15,6 +15,7 @@ import pytest
 from runtimed import Session, default_socket_path
 from runtimed.protocol.browser_operations import StartBrowser
 from runtimed.protocol.client_operations import ClientOperation
+from runtimed.protocol.document_operations import ImportedCell
 from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.kernel_operations import DescribeProcess, KernelChoice
 from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Reply, Request, Welcome
@@ -54,6 +55,11 @@ def texts() -> Iterator[Any]:
                 continue  # a path
             if field.type is str or (get_origin(field.type) in (Union, UnionType) and str in get_args(field.type)):
                 changed = [SURROGATE]
+            elif field.name == "cells":
+                cell = ImportedCell(cell_id="d", cell_type="code", source="1")
+                fields: list[dict[str, Any]] = [{"metadata": {SURROGATE: "1"}}, {"metadata": {"x": SURROGATE}}]
+                fields += [{name: SURROGATE} for name in ("cell_id", "after", "source", "base", "outputs")]
+                changed = [[msgspec.structs.replace(cell, **wrong)] for wrong in fields]
             elif isinstance(value, list):
                 changed = [[{"name": SURROGATE} if field.name == "cookies" else SURROGATE]]
             elif isinstance(value, dict):
