@@ -87,7 +87,7 @@ def test_a_file_opens_in_the_session_that_is_named_after_it_and_merges(
         notebook(path, "there")
         done = in_process("open", str(path))
         assert done.stdout == (
-            f"session  {path}\n1 cells deleted\n"
+            f"session  {path}\n1 cell deleted\n"
             f"Cell id-0 differs in the session and the file: the file's version is cell {session.get_cell_ids()[1]}, "
             "behind it\nCell id-1 is gone from the file and was changed in the session, which keeps it\n"
         )

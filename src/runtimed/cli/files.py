@@ -58,7 +58,7 @@ def _tell(session_id: SessionId, opened: OpenedNotebook, *, as_json: bool) -> in
         say(f"The file has format {opened.upgraded_from}; saving the session writes {'.'.join(map(str, FORMAT))}")
     for what, cells in (("added", opened.added), ("changed", opened.changed), ("deleted", opened.deleted)):
         if cells:
-            say(f"{len(cells)} cells {what}")
+            say(f"{len(cells)} cell{'' if len(cells) == 1 else 's'} {what}")
     for cell_id, twin in opened.conflicts.items():
         say(f"Cell {cell_id} differs in the session and the file: the file's version is cell {twin}, behind it")
     for cell_id in opened.kept:
