@@ -1,5 +1,6 @@
 """Messages of comms, both ways, with their buffers: what a frontend needs that shows a session's widgets."""
 
+import json
 import math
 import threading
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from runtimed import Client, CommMessage, InvalidArgument, NoKernel
+from runtimed.protocol.events import Comm, Display, Finished, InputRequested
 from tests.client.faces import AsyncFace, SyncFace
 from tests.conftest import wait_until
 
@@ -50,6 +52,63 @@ def comms(session):
 
 OPEN = "from comm import create_comm\nopened = create_comm(target_name='x')"
 """Code that makes the kernel send one message."""
+
+
+CAPTURED = """
+import ipywidgets, os, time
+box = ipywidgets.Output()
+display(box)
+with box:
+    print('in the box')
+    while not os.path.exists({gate!r}): time.sleep(0.01)
+"""
+
+
+def test_the_content_of_an_output_widget_is_told_before_the_cell_ends(with_kernel, face, tmp_path):
+    gate = tmp_path / "gate"
+    told = comms(with_kernel)
+    running = with_kernel.submit(code=CAPTURED.format(gate=str(gate)))
+    states = (comm.content["data"].get("state", {}) for comm in told if comm.msg_type == "comm_msg")
+    outputs = next(state["outputs"] for state in states if state.get("outputs"))
+    assert outputs == [{"output_type": "stream", "name": "stdout", "text": "in the box\n"}]
+    gate.touch()
+    assert running.wait().success
+
+
+ORDERED = """
+from comm import create_comm
+from IPython.display import display
+comm = create_comm(target_name='ordered')
+for n in range(50):
+    display(n)
+    comm.send(n)
+"""
+
+
+def test_messages_of_comms_and_outputs_keep_their_order(with_kernel):
+    events = with_kernel.raw_events()
+    running = with_kernel.submit(code="input();")
+    next(event for event in events if isinstance(event, InputRequested))  # the messages are followed from now on
+    running.answer("")
+    with_kernel.run(ORDERED)
+    found = []
+    for event in events:
+        match event:
+            case Display(data=data):
+                found.append(int(data["text/plain"]))
+            case Comm(message=message) if message.msg_type == "comm_msg":
+                found.append(json.loads(message.content)["data"])
+            case Finished() if found:
+                break
+    assert found == sorted([*range(50), *range(50)])
+
+
+def test_what_a_message_causes_names_it(with_kernel):
+    events = with_kernel.raw_events()
+    with_kernel.run(MIRROR)
+    next(event for event in events if isinstance(event, Finished))
+    with_kernel.send_comm("comm_open", {"comm_id": "n", "target_name": "mirror", "data": 1}, request_id="my message")
+    assert next(event for event in events if isinstance(event, Comm)).message.request_id == "my message"
 
 
 def test_a_slider_that_a_client_moves_calls_back_and_tells_of_it(with_kernel):

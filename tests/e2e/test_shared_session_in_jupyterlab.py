@@ -29,7 +29,8 @@ CELLS = {
     "widgets": "import ipywidgets\nslider = ipywidgets.IntSlider(max=10)\nlabel = ipywidgets.Label('at 0')\n"
     "slider.observe(lambda change: setattr(label, 'value', f'at {{change.new}}'), 'value')\n"
     "ipywidgets.VBox([slider, label])",
-    "captured": "box = ipywidgets.Output()\ndisplay(box)\nwith box: print('in the box')",
+    "captured": "box, bar = ipywidgets.Output(), ipywidgets.IntProgress(max=10)\ndisplay(box, bar)\nbar.value = 5\n"
+    "with box:\n    print('in the box')\n    while not os.path.exists({!r}): time.sleep(0.01)\nbar.value = 10",
 }
 LIVE, STOP, NEVER, PLOT, INPUT, DISPLAY, UPDATE, TAB, WIDGETS, CAPTURED = range(len(CELLS))
 
@@ -101,16 +102,50 @@ def test_plots_inputs_displays_and_completions_are_the_kernels(notebook: Noteboo
     notebook.page.keyboard.press("Escape")
 
 
-def test_widgets_live(notebook: Notebook) -> None:
-    notebook.run(WIDGETS)
-    slider = notebook.outputs(WIDGETS).locator(".noUi-handle")
-    expect(slider).to_be_visible(timeout=TIMEOUT)
-    slider.focus()
+def move(notebook: Notebook) -> None:
+    """Move the slider by one."""
+    notebook.outputs(WIDGETS).locator(".noUi-handle").focus()
     notebook.page.keyboard.press("ArrowRight")
+
+
+def test_widgets_live_in_two_tabs_at_once_and_after_a_reload(notebook: Notebook, browser: Browser) -> None:
+    notebook.run(WIDGETS)
+    expect(notebook.outputs(WIDGETS).locator(".noUi-handle")).to_be_visible(timeout=TIMEOUT)
+    move(notebook)
     expect(notebook.outputs(WIDGETS)).to_contain_text("at 1", timeout=TIMEOUT)
+    notebook.page.keyboard.press("Control+S")
+    wait_until(lambda: "widget-view+json" in notebook.path.read_text("utf-8"), "the notebook is not saved")
+
+    here = notebook.page.context
+    with contextlib.closing(browser.new_context(storage_state=here.storage_state())) as there:
+        page = there.new_page()
+        page.set_default_timeout(TIMEOUT)
+        page.goto(notebook.page.url)
+        second = Notebook(page, notebook.path, "runtimed")
+        for shown in ("at 1", "at 2"):
+            expect(second.outputs(WIDGETS)).to_contain_text(shown, timeout=TIMEOUT)
+            move(notebook)
+        expect(second.outputs(WIDGETS).locator(".widget-readout")).to_have_text("3", timeout=TIMEOUT)
+        move(second)
+        # The slider of the tab that moved it before follows the other's, too.
+        expect(notebook.outputs(WIDGETS).locator(".widget-readout")).to_have_text("4", timeout=TIMEOUT)
+        expect(notebook.outputs(WIDGETS)).to_contain_text("at 4", timeout=TIMEOUT)
+        page.reload()
+        expect(second.outputs(WIDGETS)).to_contain_text("at 4", timeout=TIMEOUT)
+
+
+def test_an_output_widget_and_a_progress_bar_show_what_happens_meanwhile(notebook: Notebook, gate: Path) -> None:
+    gate.unlink()
     notebook.run(CAPTURED)
     expect(notebook.outputs(CAPTURED).first).to_contain_text("in the box", timeout=TIMEOUT)
+    bar = notebook.outputs(CAPTURED).locator(".progress-bar")
+    expect(bar).to_have_attribute("style", re.compile("width: 50%"))
+    expect(notebook.prompt(CAPTURED)).to_have_text("[*]:")
     notebook.picture("shared-widgets")
+    gate.touch()
+    notebook.see_end(CAPTURED)
+    expect(bar).to_have_attribute("style", re.compile("width: 100%"))
+    expect(notebook.outputs(CAPTURED).first).to_have_text(re.compile("^in the box\n?$"))
 
 
 def test_a_restart_restarts_the_sessions_kernel(notebook: Notebook) -> None:

@@ -208,9 +208,14 @@ class Session(BlockingHandle):
         *,
         metadata: Mapping[str, Any] | None = None,
         buffers: Sequence[bytes] = (),
+        request_id: str | None = None,
     ) -> None:
         """See `calls.send_comm`."""
-        self._perform(calls.send_comm(self._notebook, msg_type, content, metadata=metadata, buffers=buffers))
+        self._perform(
+            calls.send_comm(
+                self._notebook, msg_type, content, metadata=metadata, buffers=buffers, request_id=request_id
+            )
+        )
 
     def get(self, name: str, *, arrow: bool = False, on_size: Callable[[int], object] | None = None) -> Any:
         """See `calls.get`."""

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from runtimed.errors import ProtocolError
-from runtimed.protocol.comms import MAX_COMM, CommBody
+from runtimed.protocol.comms import MAX_COMM, MAX_REQUEST_ID, CommBody
 from runtimed.protocol.events import (
     MAX_INLINE,
     Blob,
@@ -203,7 +203,7 @@ def comm_body(message: Mapping[str, Any]) -> CommBody:
     """Return the wire form of a comm_open, comm_msg or comm_close message.
 
     Args:
-        message: The parsed message, with `msg_type`, `content`, `metadata` and `buffers`.
+        message: The parsed message, with `msg_type`, `content`, `metadata`, `buffers` and `parent_id`.
 
     Raises:
         ProtocolError: If it is unreadable, or larger than MAX_COMM.
@@ -216,7 +216,9 @@ def comm_body(message: Mapping[str, Any]) -> CommBody:
     size = len(content) + len(metadata) + sum(map(len, buffers))
     if size > MAX_COMM:
         raise ProtocolError(f"a {kind} message has {size} bytes; the limit is {MAX_COMM}")
-    return CommBody(msg_type=kind, content=content, metadata=metadata, buffers=buffers)
+    parent = message.get("parent_id")
+    request_id = parent if isinstance(parent, str) and len(parent) <= MAX_REQUEST_ID else None
+    return CommBody(msg_type=kind, content=content, metadata=metadata, buffers=buffers, request_id=request_id)
 
 
 def _json_of(value: Any) -> str | None:

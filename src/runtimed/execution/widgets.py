@@ -177,6 +177,7 @@ class Widgets:
         self._models: dict[str, _Model] = {}  # the least recently changed first
         self._outputs: dict[str, _Content] = {}
         self._unsynced: dict[str, None] = {}  # Output widgets whose content the kernel does not know yet
+        self._untold: dict[str, None] = {}  # … and those whose content frontends do not know yet
         self._size = 0
         self._views: dict[str, _View] = {}
         self._shown_as: dict[str, str] = {}  # display id: model
@@ -223,7 +224,7 @@ class Widgets:
         if not isinstance(message.get("content"), Mapping):
             return
         self._outputs[comm_id].add(message, at)
-        self._unsynced[comm_id] = None
+        self._unsynced[comm_id] = self._untold[comm_id] = None
         self._link_content(comm_id, message)
         self._touch(comm_id, owner)
 
@@ -254,7 +255,7 @@ class Widgets:
         """Apply an update of a display to the contents of Output widgets."""
         for comm_id, held in self._outputs.items():
             if held.update(event, content):
-                self._unsynced[comm_id] = None
+                self._unsynced[comm_id] = self._untold[comm_id] = None
                 self._touch(comm_id, owner)
 
     # --- updates ---
@@ -299,12 +300,21 @@ class Widgets:
 
     def news_for_kernel(self) -> list[dict[str, Any]]:
         """Return the contents of the comm messages that synchronize the kernel's Output widgets with their contents."""
+        return self._news(self._unsynced)
+
+    def news_for_frontends(self) -> list[dict[str, Any]]:
+        """Return the same for frontends, which show the content while the kernel is still busy."""
+        found = self._news(self._untold)
+        self._weight += sum(map(_weight, found))
+        return found
+
+    def _news(self, comm_ids: dict[str, None]) -> list[dict[str, Any]]:
         found = []
-        for comm_id in self._unsynced:
+        for comm_id in comm_ids:
             outputs = [_nbformat(output) for output in self._outputs[comm_id].outputs]
             data = {"method": "update", "state": {"outputs": outputs}, "buffer_paths": []}
             found.append({"comm_id": comm_id, "data": data})
-        self._unsynced.clear()
+        comm_ids.clear()
         return found
 
     # --- models ---
@@ -340,6 +350,7 @@ class Widgets:
     def _replace_content(self, comm_id: str, model: _Model, outputs: list[Any]) -> None:
         content = model.content = self._outputs[comm_id] = _Content()
         self._unsynced.pop(comm_id, None)
+        self._untold.pop(comm_id, None)
         for output in outputs:
             if isinstance(output, Mapping) and isinstance(output.get("output_type"), str):
                 message = {"msg_type": output["output_type"], "content": output}
@@ -368,6 +379,7 @@ class Widgets:
             self._capture_from(comm_id, model, "")
             self._outputs.pop(comm_id, None)
             self._unsynced.pop(comm_id, None)
+            self._untold.pop(comm_id, None)
 
     def _forget_view(self, comm_id: str) -> None:
         view = self._views.pop(comm_id, None)

@@ -23,7 +23,8 @@ from runtimed.host.questions import Questions
 from runtimed.host.variables import Results
 from runtimed.host.wire import KernelMessage, Wire
 from runtimed.kernel_launcher.leaving import LEAVE_REPLY, LEAVE_REQUEST
-from runtimed.protocol.comms import CommBody
+from runtimed.protocol.comms import MAX_COMM, CommBody
+from runtimed.protocol.events import Comm
 from runtimed.protocol.host_operations import Execute
 
 __all__ = ["Conversation", "ConversationListener"]
@@ -222,7 +223,14 @@ class Conversation:
         """
         content, metadata = _json_object(message.content), _json_object(message.metadata)
         if self._wire is not None:
-            self._wire.send("shell", message.msg_type, content, metadata=metadata, buffers=message.buffers)
+            self._wire.send(
+                "shell",
+                message.msg_type,
+                content,
+                msg_id=message.request_id,
+                metadata=metadata,
+                buffers=message.buffers,
+            )
 
     def interrupt(self) -> None:
         """Interrupt the running execution; harmless without one."""
@@ -325,6 +333,7 @@ class Conversation:
             case "updates":
                 self._updating = False
                 self._add(self._executions.updates(time.time()))
+                self._tell_contents()
             case "finish":
                 execution = self._executions.open.get(message["parent_id"])
                 if execution is not None and execution.is_complete:
@@ -359,6 +368,16 @@ class Conversation:
         # The events before it go first.
         self._outbox.flush()
         self._outbox.tell_comm(self._executions.comm(message, time.time()))
+
+    def _tell_contents(self) -> None:
+        """Tell frontends what Output widgets contain: the host captures their output, and the kernel is busy."""
+        news = self._executions.widgets.news_for_frontends()
+        if self._follows_comms:
+            self._outbox.flush()
+            for content in map(json.dumps, news):
+                if len(content) <= MAX_COMM:  # the kernel tells of a larger one at the end
+                    body = CommBody(msg_type="comm_msg", content=content)
+                    self._outbox.tell_comm(Comm(at=time.time(), message=body))
 
     def _handle_status(self, state: object, parent_id: str | None) -> None:
         if parent_id is not None and parent_id in self._executions.start_requests:

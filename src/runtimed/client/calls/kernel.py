@@ -252,6 +252,7 @@ def send_comm(
     *,
     metadata: Mapping[str, Any] | None = None,
     buffers: Sequence[bytes] = (),
+    request_id: str | None = None,
 ) -> Flow[None]:
     """Send the kernel a message of a comm, as the frontend of a widget does; for frontends.
 
@@ -262,6 +263,7 @@ def send_comm(
         content: JSON values: the `comm_id`, the `data`, and for `comm_open` the `target_name`.
         metadata: JSON values.
         buffers: The binary buffers, together with the rest less than 16 MiB.
+        request_id: The message's id, which the raw events of what it causes name; None for a generated one.
 
     Raises:
         InvalidArgument: If the message is too large, its type unknown, something no JSON value, or a buffer no bytes.
@@ -284,6 +286,7 @@ def send_comm(
         content=encoded,
         metadata=_json("metadata", metadata or {}),
         buffers=tuple(map(bytes, buffers)),
+        request_id=request_id,
     )
     yield from ask(kernel_ops.SendComm(notebook_id=notebook.id, message=message))
 

@@ -252,6 +252,8 @@ class HostLink(HostConnection):
         for event in events:
             if isinstance(event, Numbered):
                 if event.seq == 0:
+                    # What came before it goes first: a frontend captures the output behind a widget's message.
+                    self._take(numbered)
                     self._owner.host_news(event.event)
                 else:
                     numbered.append((event.seq, event.event))

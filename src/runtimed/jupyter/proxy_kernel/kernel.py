@@ -267,8 +267,11 @@ class ProxyKernel:
     async def _send_comm(self, request: Request) -> None:
         self._publish("status", {"execution_state": "busy"}, request.header)
         msg_type: Any = request.msg_type
+        self._translation.note_comm(request)
         try:
-            await self._session.send_comm(msg_type, request.content, metadata=request.metadata, buffers=request.buffers)
+            await self._session.send_comm(
+                msg_type, request.content, metadata=request.metadata, buffers=request.buffers, request_id=request.msg_id
+            )
         except RuntimedError as exc:
             logger.warning("a %s message was dropped: %s", msg_type, exc)
         self._publish("status", {"execution_state": "idle"}, request.header)

@@ -75,6 +75,10 @@ class Translation:
         self._parents[execution_id] = request.header
         return before
 
+    def note_comm(self, request: Request) -> None:
+        """Note a message of a comm, which what it causes has for its parent."""
+        self._parents[request.msg_id] = request.header
+
     def refused(self, execution_id: str, error: RuntimedError) -> Iterator[Outgoing]:
         """End an execution that the session did not take."""
         own = self._own.pop(execution_id, None)
@@ -140,6 +144,8 @@ class Translation:
                 yield _status("idle", parent)
             case Comm(message=message):
                 content, metadata = json.loads(message.content), json.loads(message.metadata)
+                if message.request_id is not None and event.execution_id is None:
+                    parent = self._parents.get(message.request_id) or {"msg_id": message.request_id}
                 yield Publish(message.msg_type, content, parent, metadata, message.buffers)
             case KernelState(status="restarting"):
                 # Not "restarting", which JupyterLab takes for a death of this process, and says so in a dialog.
