@@ -111,6 +111,15 @@ def test_a_failure_cancels_what_is_behind_it_if_it_shall(with_kernel, stops, sta
     assert ends == {gate.id: "ok", failing.id: "error", behind.id: status}
 
 
+@pytest.mark.parametrize(("stops", "status"), [(True, "cancelled"), (False, "ok")])
+def test_what_was_sent_before_a_failure_was_known_is_cancelled_as_if_it_had_waited(with_kernel, stops, status):
+    failing = with_kernel.submit(code="1 / 0", stop_on_error=stops)
+    failing.wait()
+    behind = with_kernel.submit(code="pass", unless_failed=failing.id)
+    assert behind.follow().success == (status == "ok")
+    assert behind.past().finished.status == status
+
+
 def test_raw_events_are_awaited_in_an_event_loop(the_kernel):
     async def both() -> str:
         async with AsyncSession(the_kernel) as session:

@@ -56,6 +56,20 @@ def test_a_frontend_that_is_killed_in_the_middle_of_a_cell_loses_nothing(start: 
     assert start("left").text("print(time.time() > 0)") == "True\n"
 
 
+def test_what_belongs_to_no_cell_gets_none_from_the_next_daemon(start: Start, tmp_path: Path) -> None:
+    frontend, gate = start("no cell"), tmp_path / "gate"
+    parent = frontend.execute(f"import os\nprint(1)\nwhile not os.path.exists({str(gate)!r}): pass", silent=True)
+    while frontend.next(parent)["msg_type"] != "stream":
+        pass
+    status = Client().status()
+    assert status is not None
+    os.kill(status.pid, signal.SIGKILL)
+    gate.touch()
+    assert frontend.reply(parent)["status"] == "ok"
+    with Session("no cell") as session:
+        assert session.get_cells() == []
+
+
 def test_ten_restarts_leave_one_kernel_and_the_cells(start: Start) -> None:
     frontend = start("restarted often")
     for number in range(10):

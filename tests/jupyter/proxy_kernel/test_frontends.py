@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from jupyter_client.connect import write_connection_file
 
 from runtimed import Client, Session
 from runtimed.models import Cell
+from tests.conftest import wait_until
 from tests.jupyter.proxy_kernel import conftest
 from tests.jupyter.proxy_kernel.conftest import SPECS, TIMEOUT, Start
 
@@ -90,12 +92,23 @@ def raw(environment: str, tmp_path: Path) -> Any:
     log = tmp_path / "log"
     with log.open("w", encoding="utf-8") as stderr:
         process = subprocess.Popen(command, stderr=stderr)
-    client = BlockingKernelClient(connection_file=path)
-    client.load_connection_file()
-    yield process, conftest.Client(client), log
-    client.stop_channels()
-    process.kill()
-    process.wait()
+    try:
+        ports = json.loads(Path(path).read_text("utf-8"))
+        # A client without a manager takes a kernel that has not bound its sockets yet for a dead one.
+        wait_until(lambda: is_bound(ports["hb_port"]), "the kernel does not listen")
+        client = BlockingKernelClient(connection_file=path)
+        client.load_connection_file()
+        frontend = conftest.Client(client)
+        yield process, frontend, log
+        client.stop_channels()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_bound(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_client_without_a_manager_interrupts_in_both_ways_and_ends_it(raw: Any) -> None:
@@ -189,7 +202,7 @@ def test_comms_go_both_ways_with_their_buffers(start: Start) -> None:
 
     opened = send("comm_open", {"comm_id": "m", "target_name": "mirror", "data": {}})
     assert frontend.until_idle(opened)[-1] == ("status", {"execution_state": "idle"})
-    send("comm_msg", {"comm_id": "m", "data": {"a": 1}}, [b"abc"])
+    told = send("comm_msg", {"comm_id": "m", "data": {"a": 1}}, [b"abc"])
     message = frontend.next()
     while message["msg_type"] != "comm_msg":
         message = frontend.next()
@@ -197,6 +210,7 @@ def test_comms_go_both_ways_with_their_buffers(start: Start) -> None:
         {"comm_id": "m", "data": {"a": 1}},
         [b"cba"],
     )
+    assert message["parent_header"]["msg_id"] == told, "by which a frontend knows its echo"
     assert "m" in frontend.reply(frontend.client.comm_info())["comms"]
 
 

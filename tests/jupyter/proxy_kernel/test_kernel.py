@@ -139,6 +139,14 @@ def test_subshells_are_made_listed_and_deleted(frontend: Frontend) -> None:
     assert ask("delete_subshell_request", {"subshell_id": str(made)})["status"] == "error"
 
 
+def test_each_client_that_subscribes_is_welcomed(frontend: Frontend) -> None:
+    for _ in range(2):
+        client = frontend.manager.client()
+        client.start_channels()
+        assert client.get_iopub_msg(timeout=TIMEOUT)["msg_type"] == "iopub_welcome"
+        client.stop_channels()
+
+
 def test_a_shutdown_leaves_the_session_and_the_next_frontend_finds_it(start: Start) -> None:
     first = start("lasting")
     first.run("name = 'kept'")

@@ -122,7 +122,7 @@ def test_the_making_of_an_environment_shows_in_the_first_cell(translation: Trans
 
 
 def test_what_the_session_does_not_take_ends_with_its_error(translation: Translation) -> None:
-    translation.expect("f", request())
+    assert translation.expect("f", request()) == "e", "the one before it"
     messages = [brief(message) for message in translation.lost(KernelStartFailed("no"))]
     error = {"ename": "KernelStartFailed", "evalue": "no", "traceback": ["KernelStartFailed: no"]}
     assert messages == 2 * [BUSY, ("error", error), ("reply", {"status": "error", **error}), IDLE]
