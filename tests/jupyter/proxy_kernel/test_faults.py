@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from jupyter_client.connect import write_connection_file
 
 from runtimed import Client, Session
+from runtimed.jupyter.proxy_kernel.sockets import PORTS
 from tests.conftest import lives, wait_until
 from tests.jupyter.proxy_kernel.conftest import TIMEOUT, Frontend, Start
 
@@ -89,25 +93,61 @@ def test_a_restart_may_leave_the_sessions_kernel_alone(start: Start) -> None:
     assert frontend.text("print(name)") == "kept\n"
 
 
-def test_a_kernel_leaves_when_its_server_is_killed(start: Start, tmp_path: Path) -> None:
-    start("of a server")
-    path, _ = write_connection_file(str(tmp_path / "connection.json"), key=b"secret")
+@contextlib.contextmanager
+def bound(path: Path, session_id: str) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
+    """A server, and its kernel that has just bound its ports; it serves once somebody reads them from the pipe."""
+    os.mkfifo(path)
     server = (
         "import os, subprocess, sys, time\n"
         "os.environ['JPY_PARENT_PID'] = str(os.getpid())\n"
         "command = [sys.executable, '-m', 'runtimed.jupyter.proxy_kernel', "
-        f"'-f', {path!r}, '--session', 'of a server']\n"
-        "print(subprocess.Popen(command).pid, flush=True)\n"
-        "time.sleep(600)"
+        f"'-f', {str(path)!r}, '--session', {session_id!r}]\n"
+        "kernel = subprocess.Popen(command)\n"
+        "print(kernel.pid, flush=True)\n"
+        "sys.exit(kernel.wait())"
     )
     with subprocess.Popen([sys.executable, "-c", server], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         kernel = psutil.Process(int(process.stdout.readline()))
-        with Session("of a server") as session:
-            wait_until(lambda: session.status().peers == 3, "the kernel has not joined")
-            process.kill()
-            wait_until(lambda: not lives(kernel), "the kernel lives on")
-            assert session.run("1").success
+        try:
+            path.write_text('{"ip": "127.0.0.1", "key": "secret"}')
+            wait_until(lambda: len(kernel.net_connections("tcp")) == len(PORTS), "the ports are not bound")
+            yield process, kernel
+        finally:
+            for one in (process, kernel):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+
+
+def ports_in(path: Path) -> set[str]:
+    """Read what a kernel writes into a pipe, if it lives."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as pipe:
+        wait_until(lambda: select.select([pipe], [], [], 0)[0], "nothing is written")
+        os.set_blocking(pipe.fileno(), True)
+        return set(json.loads(pipe.read())) & set(PORTS)
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_kernel_leaves_when_its_server_is_killed(shared_daemon: Path, tmp_path: Path, joins: bool) -> None:
+    path = tmp_path / "connection.json"
+    with bound(path, "of a server") as (server, kernel), Session("of a server") as session:
+        if joins:
+            assert ports_in(path) == set(PORTS)
+            wait_until(lambda: session.status().peers == 2, "the kernel has not joined")
+        server.kill()
+        server.wait()
+        if not joins:
+            assert ports_in(path) == set(PORTS)
+        wait_until(lambda: not lives(kernel), "the kernel lives on")
+        assert session.run("1").success
+
+
+def test_a_kernel_that_has_just_bound_its_ports_leaves_when_it_is_told_to(shared_daemon: Path, tmp_path: Path) -> None:
+    path = tmp_path / "connection.json"
+    with bound(path, "left early") as (server, kernel):
+        kernel.terminate()
+        assert ports_in(path) == set(PORTS)
+        assert server.wait(TIMEOUT) == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,8 +81,14 @@ def test_an_interrupt_ends_the_cell_and_those_behind_it(frontend: Frontend, way:
     assert [kind for kind, _ in frontend.until_idle(behind)] == ["status", "status"]
 
 
-def test_a_failure_aborts_all_that_was_sent_before_it_was_known(frontend: Frontend) -> None:
-    parents = [frontend.execute("1 / 0"), *(frontend.execute(f"print({n})") for n in range(30))]
+def test_a_failure_aborts_all_that_was_sent_before_it_was_known(frontend: Frontend, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    failing = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n1 / 0"
+    parents = [frontend.execute(failing), *(frontend.execute(f"print({n})") for n in range(30))]
+    message = frontend.client.session.msg("connect_request", {})
+    frontend.client.shell_channel.send(message)
+    frontend.reply(message["header"]["msg_id"])  # the kernel has taken all that was sent before
+    gate.touch()
     replies = [frontend.reply(parent)["status"] for parent in parents]
     assert replies == ["error"] + 30 * ["aborted"]
     going_on = [frontend.execute("1 / 0", stop_on_error=False), frontend.execute("'on'")]

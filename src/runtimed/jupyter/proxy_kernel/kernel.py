@@ -65,7 +65,7 @@ class ProxyKernel:
     """One frontend's kernel, which is the kernel of a session."""
 
     def __init__(self, choice: Choice, connection: Mapping[str, Any], *, restart: Restart) -> None:
-        """Bind the sockets, in the running event loop.
+        """Handle signals and bind the sockets, in the running event loop.
 
         Args:
             choice: The session.
@@ -80,15 +80,20 @@ class ProxyKernel:
         label = None if choice.notebook is None else choice.notebook.name
         self._session = AsyncSession(choice.session_id, label=label or "a Jupyter frontend")
         self._translation = Translation()
-        self._sockets = Sockets(connection, self._take)
         self._tasks: set[asyncio.Task[None]] = set()
         self._follows = asyncio.Event()
         self._left = asyncio.Event()
-        self._kernel: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._kernel: asyncio.Future[None] = loop.create_future()
         self._info: Mapping[str, Any] | None = None
         self._asking: str | None = None
         self._subshells: list[str] = []
         self._is_named = not choice.is_new
+        self._parent = os.getppid()
+        # Who finds the ports may send a signal at once; without a handler it would kill this process.
+        loop.add_signal_handler(signal.SIGINT, lambda: self._begin(self._interrupt_quietly()))
+        loop.add_signal_handler(signal.SIGTERM, self._left.set)
+        self._sockets = Sockets(connection, self._take)
 
     @property
     def ports(self) -> Mapping[str, int]:
@@ -101,9 +106,6 @@ class ProxyKernel:
         Raises:
             DaemonUnavailable: If no daemon can be reached or started.
         """
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, lambda: self._begin(self._interrupt_quietly()))
-        loop.add_signal_handler(signal.SIGTERM, self._left.set)
         try:
             self._publish("status", {"execution_state": "starting"})
             await self._session.connect()
@@ -159,9 +161,8 @@ class ProxyKernel:
 
     async def _watch_parent(self) -> None:
         """Leave when the process that started this one has ended, as Jupyter's kernels do."""
-        parent = os.getppid()
-        if os.environ.get("JPY_PARENT_PID") == str(parent):
-            while os.getppid() == parent:  # noqa: ASYNC110  # nothing tells of it
+        if os.environ.get("JPY_PARENT_PID") == str(self._parent):
+            while os.getppid() == self._parent:  # noqa: ASYNC110  # nothing tells of it
                 await asyncio.sleep(_PARENT)
             self._left.set()
 
