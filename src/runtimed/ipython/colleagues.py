@@ -107,16 +107,20 @@ class Colleagues:
                     self._open[execution_id] = self._begin(event, execution_id)
                 shown = self._open[execution_id]
                 if shown is not None:
-                    with self._printing():
-                        shown.take(event)
+                    self._print(shown, shown.take(event))
             case Finished():
                 self._waiting.discard(execution_id)
                 shown = self._open.pop(execution_id, None)
                 if shown is not None:
-                    with self._printing():
-                        shown.end()
+                    self._print(shown, shown.end())
             case _:
                 pass
+
+    def _print(self, shown: _Shown, outputs: list[Output]) -> None:
+        if outputs:
+            with self._printing():
+                for output in outputs:
+                    shown.stream.show(output)
 
     @contextlib.contextmanager
     def _printing(self) -> Iterator[None]:
@@ -150,46 +154,42 @@ class _Shown:
     """The outputs of one execution above a prompt, where only whole lines stay and nothing can be written over."""
 
     def __init__(self, prefix: str) -> None:
-        self._stream = OutputStream(prefix)
+        self.stream = OutputStream(prefix)
         self._begun: dict[str, str] = {}
         self._updates: dict[str, Output] = {}
 
-    def take(self, event: Event) -> None:
-        """Show an output: text once its line ends, an updated display in its last version at the end."""
+    def take(self, event: Event) -> list[Output]:
+        """Return what is shown now: text once its line ends, an updated display in its last version at the end."""
         public = to_public(event)
         if public is None or public.output is None:
-            return
-        output = public.output
+            return []
         if isinstance(event, Stream):
-            self._take_text(event)
-        elif isinstance(event, Display) and event.kind == "update_display_data":
-            self._updates[event.display_id or ""] = output
-        else:
-            self._end_lines()
-            self._stream.show(output)
+            return self._lines(event)
+        if isinstance(event, Display) and event.kind == "update_display_data":
+            self._updates[event.display_id or ""] = public.output
+            return []
+        return [*self._begun_lines(), public.output]
 
-    def end(self) -> None:
-        """Show what is left."""
-        self._end_lines()
-        for output in self._updates.values():
-            self._stream.show(output)
+    def end(self) -> list[Output]:
+        """Return what is left."""
+        return [*self._begun_lines(), *self._updates.values()]
 
-    def _take_text(self, event: Stream) -> None:
-        name = event.name
-        lines, end, begun = (self._begun.pop(name, "") + event.text).rpartition("\n")
-        if end:
-            self._write(name, lines + end)
+    def _lines(self, event: Stream) -> list[Output]:
+        lines, end, begun = (self._begun.pop(event.name, "") + event.text).rpartition("\n")
+        text = lines + end
         if len(begun) > MAX_LINE:
-            self._write(name, begun + "\n")
+            text += begun + "\n"
         elif begun:
-            self._begun[name] = begun
+            self._begun[event.name] = begun
+        return [_text(event.name, text)] if text else []
 
-    def _end_lines(self) -> None:
-        for name in list(self._begun):
-            self._write(name, self._begun.pop(name) + "\n")
+    def _begun_lines(self) -> list[Output]:
+        begun, self._begun = self._begun, {}
+        return [_text(name, text + "\n") for name, text in begun.items()]
 
-    def _write(self, name: str, text: str) -> None:
-        self._stream.show(Output(output_type="stream", name=name, text=text))
+
+def _text(name: str, text: str) -> Output:
+    return Output(output_type="stream", name=name, text=text)
 
 
 def _headed(name: str, count: int | None, source: str) -> str:
