@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import types
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -69,6 +70,8 @@ def _value(name: str, kind: Any) -> Any:
         return VALUES[name]
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _fields(kind)
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return _value(name, typing.get_args(kind)[0])
     if typing.get_origin(kind) is typing.Literal:
         return typing.get_args(kind)[0]
     if typing.get_origin(kind) in (dict, list):
