@@ -348,8 +348,14 @@ class ProxyKernel:
     async def _restart_said(self) -> str:
         """Return for whom the kernel is restarted."""
         others = (await self._session.status()).peers - 1
-        shared = "which nobody else uses" if others < 1 else f"which {others} other client{'s' * (others > 1)} use"
-        return f"Restarting the kernel of the session {self._choice.session_id!r}, {shared}"
+        users = (
+            "nobody else uses"
+            if others < 1
+            else "1 other client uses"
+            if others == 1
+            else f"{others} other clients use"
+        )
+        return f"Restarting the kernel of the session {self._choice.session_id!r}, which {users}"
 
     async def _create_subshell(self, _request: Request) -> Content:
         """Return the id of a subshell. Whatever asks for one is answered at any time, as everything here."""
