@@ -150,6 +150,16 @@ def test_other_notebooks_are_left_alone(server: Server) -> None:
     assert server.notebook("no-session.ipynb")["cells"][0]["outputs"][0]["text"] == "of the file"
 
 
+@pytest.mark.parametrize("spec", [None, "runtimed", ["runtimed"], {"name": None}])
+def test_a_notebook_with_anything_in_place_of_a_kernelspec_is_opened(server: Server, spec: Any) -> None:
+    path = server.folder / "odd.ipynb"
+    write(path, "1")
+    notebook = json.loads(path.read_text())
+    notebook["metadata"]["kernelspec"] = spec
+    path.write_text(json.dumps(notebook))
+    assert server.notebook(path.name)["cells"][0]["outputs"][0]["text"] == "of the file"
+
+
 def test_a_session_says_who_is_there_and_what_runs(server: Server, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with Session("looked-at") as session:

@@ -21,7 +21,7 @@ from nbformat import NotebookNode, from_dict
 from runtimed.client import AsyncClient, Client, Session
 from runtimed.errors import DaemonUnavailable, RuntimedError, SessionNotFound
 from runtimed.notebook_file.outputs import file_outputs
-from runtimed.notebook_names import session_id_of
+from runtimed.notebook_names import notebook_path, session_id_of
 
 __all__ = ["SessionHandler", "fill_outputs"]
 
@@ -47,9 +47,11 @@ def _filling(get: Callable[..., Any], root: Path, log: Any) -> Callable[..., Any
     """Return a contents manager's `get` whose notebooks have the outputs of their sessions."""
 
     def fill(model: dict[str, Any]) -> dict[str, Any]:
-        notebook = model["content"] if model["type"] == "notebook" else None
-        if notebook is not None and notebook.metadata.get("kernelspec", {}).get("name") == KERNEL:
-            path = (root / model["path"].lstrip("/")).resolve()
+        notebook: Any = model["content"] if model["type"] == "notebook" else None
+        spec = None if notebook is None else notebook.metadata.get("kernelspec")
+        path = notebook_path(str(root / model["path"].lstrip("/")))
+        # A file may have anything in place of a kernelspec, and is opened all the same.
+        if path is not None and isinstance(spec, dict) and spec.get("name") == KERNEL:
             try:
                 fill_outputs(notebook, path)
             except RuntimedError as exc:  # the file's own outputs are better than none
