@@ -1,15 +1,29 @@
-"""The session that is named after a notebook's file, the same one for everybody who opens the file."""
+"""What frontends name: the notebook's file, after which its session is named for everybody, and the cell that runs."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from runtimed.errors import SessionError
 from runtimed.ids import SessionId, check_new_session_id, check_session_id
 
-__all__ = ["notebook_path", "session_id_of", "short_name"]
+__all__ = ["cell_id_in", "notebook_path", "session_id_of", "short_name"]
+
+
+def cell_id_in(metadata: Mapping[str, Any]) -> str | None:
+    """Return the frontend's id of the cell that an execute_request runs; None if its metadata name none.
+
+    Source: JupyterLab, Notebook and VS Code send it as `cellId`; others as `cell_id`.
+    """
+    for name in ("cellId", "cell_id"):
+        value = metadata.get(name)
+        if isinstance(value, str) and value:
+            return value
+    return None
 
 
 def notebook_path(value: object) -> Path | None:

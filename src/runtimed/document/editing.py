@@ -70,17 +70,7 @@ def add_cell(
     else:
         check_index(index, cells.count())
         low, high = cells.place_at(index - 1) if index else None, cells.place_at(index)
-    position, moved = _between(cells, low, high, new)
-    record = CellRecord(
-        id=new,
-        cell_type=cell_type,
-        source=source,
-        position=position,
-        execution_count=None,
-        execution_id=None,
-        metadata={},
-    )
-    return CellAdded(record, moved)
+    return _added(cells, low, high, new, source, cell_type, {})
 
 
 def create_cell(
@@ -123,17 +113,7 @@ def insert_cell(
     before = None if after is None else cells.cell(CellId(after))
     low = cells.place_at(-1) if after is not None and before is None else None if before is None else _place(before)
     high = cells.place_at(0) if low is None else cells.place_behind(low)
-    position, moved = _between(cells, low, high, new)
-    record = CellRecord(
-        id=new,
-        cell_type=cell_type,
-        source=source,
-        position=position,
-        execution_count=None,
-        execution_id=None,
-        metadata=dict(metadata),
-    )
-    return CellAdded(record, moved)
+    return _added(cells, low, high, new, source, cell_type, metadata)
 
 
 def delete_cell(cells: Cells, cell_id: str) -> CellDeleted:
@@ -277,3 +257,26 @@ def _require(cells: Cells, cell_id: str) -> CellRecord:
     if record is None:
         raise CellNotFound(f"Cell not found: {cell_id}", cell_id=cell_id)
     return record
+
+
+def _added(
+    cells: Cells,
+    low: Place | None,
+    high: Place | None,
+    cell_id: CellId,
+    source: str,
+    cell_type: CellType,
+    metadata: Mapping[str, str],
+) -> CellAdded:
+    """Return the change that adds a cell between two places."""
+    position, moved = _between(cells, low, high, cell_id)
+    record = CellRecord(
+        id=cell_id,
+        cell_type=cell_type,
+        source=source,
+        position=position,
+        execution_count=None,
+        execution_id=None,
+        metadata=dict(metadata),
+    )
+    return CellAdded(record, moved)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtimed.ids import CellId
-from runtimed.notebook_names import notebook_path
+from runtimed.notebook_names import cell_id_in, notebook_path
 
 __all__ = ["document_cell_id", "frontend_cell_id", "notebook_file"]
 
@@ -16,19 +16,9 @@ _CELLS: Final = uuid.UUID("5f2b6c1e-7a43-5d0e-9c7b-3f0a4c1d2e68")
 
 
 def frontend_cell_id(shell: Any) -> str | None:
-    """Return the frontend's id of the running cell; None in a terminal, and from frontends without ids.
-
-    Source: JupyterLab and VS Code send it as `cellId` in the metadata of the execute_request.
-    """
+    """Return the frontend's id of the running cell; None in a terminal, and from frontends without ids."""
     get_parent = getattr(shell, "get_parent", None)
-    if get_parent is None:
-        return None
-    metadata = (get_parent() or {}).get("metadata") or {}
-    for name in ("cellId", "cell_id"):
-        value = metadata.get(name)
-        if isinstance(value, str) and value:
-            return value
-    return None
+    return None if get_parent is None else cell_id_in((get_parent() or {}).get("metadata") or {})
 
 
 def notebook_file(shell: Any) -> Path | None:

@@ -16,9 +16,10 @@ from runtimed.client import AsyncExecution, AsyncSession
 from runtimed.errors import InvalidArgument, NoKernel, RuntimedError
 from runtimed.ids import ExecutionId, cell_id_of
 from runtimed.jupyter.proxy_kernel.messages import AskInput, Outgoing, Publish, Reply, Request
-from runtimed.jupyter.proxy_kernel.naming import Choice, attached_in, cell_id_in
+from runtimed.jupyter.proxy_kernel.naming import Choice, attached_in
 from runtimed.jupyter.proxy_kernel.sockets import Sockets
 from runtimed.jupyter.proxy_kernel.translation import PROTOCOL_VERSION, Translation, failure
+from runtimed.notebook_names import cell_id_in
 from runtimed.protocol.events import Event, InputRequested, Started
 from runtimed.version import __version__
 

@@ -1,4 +1,4 @@
-"""Which session a proxy kernel joins, and which of its cells a request runs. Nothing here waits."""
+"""Which session a proxy kernel joins, and which of its executions a request asks for. Nothing here waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from runtimed.ids import SessionId, check_session_id
 from runtimed.notebook_names import notebook_path, session_id_of
 
-__all__ = ["Choice", "attached_in", "cell_id_in", "choose"]
+__all__ = ["Choice", "attached_in", "choose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +50,6 @@ def choose(given: str | None, environment: Mapping[str, str], connection: tuple[
         return Choice(session_id_of(notebook), notebook)
     digest = hashlib.sha256("\0".join(connection).encode("utf-8", "surrogateescape")).hexdigest()
     return Choice(SessionId(f"kernel-{digest[:32]}"), is_new=True)
-
-
-def cell_id_in(metadata: Mapping[str, Any]) -> str | None:
-    """Return the frontend's id of the cell that a request runs; None if it names none.
-
-    Source: JupyterLab, Notebook and VS Code send it as `cellId`; others as `cell_id`.
-    """
-    for name in ("cellId", "cell_id"):
-        value = metadata.get(name)
-        if isinstance(value, str) and value:
-            return value
-    return None
 
 
 def attached_in(metadata: Mapping[str, Any]) -> str | None:
