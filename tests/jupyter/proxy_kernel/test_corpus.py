@@ -22,7 +22,7 @@ CELLS: Final = [
 NAMELESS: Final = [cell for cell in CELLS if cell.startswith("class Broken")]
 """Cells whose `repr` raises: ipykernel replies with the error `NoneType`, the proxy with the one that was published."""
 
-_VARIES: Final = re.compile(r"\b(0x)?[0-9a-f]{8,}\b|/tmp/ipykernel_\d+/\d+\.py|\d+(\.\d+)? (\\u03bc|m|n)?s\b")
+_VARIES: Final = re.compile(r"\b(0x)?[0-9a-f]{8,}\b|/tmp/ipykernel_\d+/\d+\.py|\d+(\.\d+)?(e\+\d+)? (\\u03bc|m|n)?s\b")
 """What is different in each process: addresses, names of temporary files, durations."""
 
 
