@@ -1,7 +1,9 @@
-"""Runs the tests of clients, documents and the reference notebook on the newest supported CPython of this machine.
+"""Runs what may differ between versions of Python on the newest supported CPython of this machine.
 
-The whole suite runs on the interpreter that was started, in CI the oldest supported one. What differs between versions
-of Python, the documents' wheels and the client's use of sockets and asyncio, shows here.
+The whole suite runs on the interpreter that was started, in CI the oldest supported one. Here run the tests of the
+documents' wheels, of the client's use of sockets, threads, asyncio and pickles, and the reference notebook, which goes
+through daemon, host and kernel. The other tests of clients are left out: most of their time is that of daemons and
+kernels that they start, and the version changes nothing of what they look at.
 """
 
 from __future__ import annotations
@@ -24,7 +26,19 @@ from runtimed.environments.uv_program import find_uv
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
-TESTS: Final = ("tests/document", "tests/client", "tests/e2e/test_reference.py")
+TESTS: Final = (
+    "tests/document",
+    "tests/client/test_arguments.py",
+    "tests/client/test_blocking_face.py",
+    "tests/client/test_executions.py",
+    "tests/client/test_iterating.py",
+    "tests/client/test_loops.py",
+    "tests/client/test_refusals.py",
+    "tests/client/test_threads.py",
+    "tests/client/test_values.py",
+    "tests/client/test_without_a_daemon.py",
+    "tests/e2e/test_reference.py",
+)
 
 NEEDED: Final = frozenset(
     {

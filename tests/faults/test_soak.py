@@ -1,4 +1,4 @@
-"""Ten sessions at work for minutes: everything is right all along, and neither daemon nor hosts grow.
+"""Six sessions at work for minutes: everything is right all along, and neither daemon nor hosts grow.
 
 `--soak MINUTES` says for how long. A session lives for two minutes; its document keeps its history as long as that.
 """
@@ -21,11 +21,11 @@ from runtimed import Client, Session
 from tests.conftest import processes_of, wait_until
 from tests.faults.checks import leftovers
 
-SESSIONS: Final = 10
+SESSIONS: Final = 6
 LIFE: Final = 120.0
 """Seconds after which a session is stopped, and another one begins."""
 
-PAUSE: Final = 0.75
+PAUSE: Final = 1.0
 """Seconds between two steps of one session, on the average: it is the time that is to pass here, not the work."""
 
 SAMPLE_EVERY: Final = 1.0
@@ -79,7 +79,7 @@ class Worker(threading.Thread):
             self._cells = {code: session.create_cell(code) for code in (LINES, LARGE, VALUE, "1 / 0")}
             self._note = session.create_cell("", "markdown")
             for work in works:
-                # To restart all kernels takes longer than a short run; some of ten are restarted in any.
+                # To restart all kernels takes longer than a short run; some of six are restarted in any.
                 if work != self._restart:
                     work(session)
             while time.monotonic() < end:
@@ -161,7 +161,7 @@ def growth_of_hosts(samples: list[Sample]) -> dict[int, int]:
 
 
 @pytest.mark.timeout(36_000)
-def test_ten_sessions_work_for_minutes_and_nothing_grows(data_dir, request):
+def test_six_sessions_work_for_minutes_and_nothing_grows(data_dir, request):
     duration = 60 * float(request.config.getoption("--soak"))
     warm_up = min(duration / 2, MAX_WARM_UP)
     began = time.monotonic()

@@ -20,7 +20,7 @@ from runtimed.protocol.session_operations import ShutdownDaemon
 from tests.conftest import wait_until
 from tests.fuzzing import Batch, batches
 
-WARM_UP = 8_000
+WARM_UP = 5_000
 """Frames after which the daemon has all that it keeps of them."""
 
 PATIENCE = 5.0
