@@ -59,6 +59,8 @@ class Lab:
             "JUPYTER_DATA_DIR": str(home / "data"),
             "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
             "JUPYTER_TOKEN": token,
+            # Without Node.js: asking yarn for its registry takes more than the rest of the server's start.
+            "PATH": str(Path(sys.executable).parent),
             "JUPYTER_PREFER_ENV_PATH": "0",  # what is installed is older than the source in whose place it is
         }
         # As the wheel installs them.
