@@ -19,7 +19,8 @@ from runtimed import (
     RuntimedError,
     Session,
 )
-from runtimed.client.aio import AsyncConnection
+from runtimed.client.aio import AHEAD, AsyncConnection
+from runtimed.protocol.events import MAX_INLINE
 from tests.conftest import wait_until
 
 LINES = "for n in range(3): print(n, flush=True)"
@@ -289,6 +290,21 @@ def test_a_stream_belongs_to_the_loop_in_which_it_began_and_says_so(work):
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_nobody_reads_holds_little_and_loses_nothing(work):
+    async def main() -> None:
+        async with AsyncSession("loops") as session:
+            execution = await session.submit(code="for n in range(40): print(str(n % 10) * 1_000_000)")
+            events = execution.events()
+            await anext(events)
+            await execution.wait()
+            assert events._events is not None
+            assert sum(map(len, events._events._arrived)) <= AHEAD + MAX_INLINE + 1000
+            texts = [event.output.text or "" async for event in events if event.output is not None]
+            assert "".join(texts) == "".join(f"{str(n % 10) * 1_000_000}\n" for n in range(40))
+
+    run(main())
 
 
 def test_a_loop_over_events_is_left_without_a_word(work):

@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -48,22 +48,25 @@ from runtimed.transport.loop_channel import LoopChannel, connect_here
 
 __all__ = ["AsyncConnection", "AsyncEvents"]
 
+AHEAD: Final = 2**18
+"""High-water mark of the events that wait for a stream's consumer, in bytes; at least one event fits."""
+
 T = TypeVar("T")
 
 
 class _Call:
     """A request in flight."""
 
-    def __init__(self, operation: Operation[Any], on_event: OnEvent | None) -> None:
+    def __init__(self, operation: Operation[Any], take: Callable[[bytes], None] | None) -> None:
         self.operation = operation
-        self.on_event = on_event
+        self.take = take
         self.reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
     def event(self, received: EventReceived[_Call]) -> None:
         # Where to continue if the connection breaks.
         self.operation = msgspec.structs.replace(self.operation, after=received.seq)
-        if self.on_event is not None:
-            self.on_event(decode_event(received.event))
+        if self.take is not None:
+            self.take(received.event)
 
     def succeed(self, result: dict[str, Any]) -> None:
         if not self.reply.done():
@@ -94,13 +97,13 @@ class _Link:
         self.side.hello(hello)
         self._flush()
 
-    def ask(self, number: int, operation: Operation[Any], on_event: OnEvent | None = None) -> _Call:
+    def ask(self, number: int, operation: Operation[Any], take: Callable[[bytes], None] | None = None) -> _Call:
         news = self._described.news_for(operation)
         if news is not None:
             told = _Call(news, None)
             told.reply.add_done_callback(_take_note)
             self.side.ask(news, told, self._identity.number())
-        call = _Call(operation, on_event)
+        call = _Call(operation, take)
         self.side.ask(operation, call, number)
         self._flush()
         return call
@@ -266,12 +269,12 @@ class AsyncConnection:
 
     async def _do(self, step: Step) -> dict[str, Any]:
         number = self._identity.number()
-        on_event, timeout = (step.on_event, step.timeout) if isinstance(step, Follow) else (None, None)
+        take, timeout = (_decoding(step.on_event), step.timeout) if isinstance(step, Follow) else (None, None)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         operation = step.operation
         while True:
             link = await self._usable_link()
-            call = link.ask(number, operation, on_event)
+            call = link.ask(number, operation, take)
             try:
                 async with asyncio.timeout_at(deadline):
                     return await call.reply
@@ -355,8 +358,8 @@ class AsyncConnection:
 class AsyncEvents(AsyncIterator[Event]):
     """The events of one request, for one task, in the event loop that asks for the first.
 
-    Back-pressure: while events wait for the consumer, the connection is not read. Nothing runs in the background, so an
-    abandoned iterator leaves only its request, which `close` cancels.
+    Back-pressure: while `AHEAD` bytes of events wait for the consumer, the connection is not read. Nothing runs in the
+    background, so an abandoned iterator leaves only its request, which `close` cancels.
     """
 
     def __init__(self, connection: AsyncConnection, follow: Follow) -> None:
@@ -365,7 +368,8 @@ class AsyncEvents(AsyncIterator[Event]):
         self._operation: Operation[Any] = follow.operation
         self._timeout = follow.timeout
         self._deadline: float | None = None
-        self._arrived: deque[Event] = deque()
+        self._arrived: deque[bytes] = deque()
+        self._waiting = 0
         self._link: _Link | None = None
         self._call: _Call | None = None
         self._news = asyncio.Event()
@@ -393,7 +397,9 @@ class AsyncEvents(AsyncIterator[Event]):
             except TimeoutError:
                 self.close()
                 raise WaitTimeout("Nothing arrived in time") from None
-        return self._arrived.popleft()
+        body = self._arrived.popleft()
+        self._waiting -= len(body)
+        return decode_event(body)
 
     def close(self) -> None:
         """Cancel the request. Idempotent."""
@@ -419,10 +425,11 @@ class AsyncEvents(AsyncIterator[Event]):
         call.reply.add_done_callback(self._replied)
         return call
 
-    def _take(self, event: Event) -> None:
-        self._arrived.append(event)
+    def _take(self, body: bytes) -> None:
+        self._arrived.append(body)
+        self._waiting += len(body)
         self._news.set()
-        if self._link is not None:
+        if self._waiting >= AHEAD and self._link is not None:
             self._link.pause_reading()
 
     def _replied(self, reply: asyncio.Future[dict[str, Any]]) -> None:
@@ -441,6 +448,10 @@ class AsyncEvents(AsyncIterator[Event]):
             raise
         else:
             self._is_over = True
+
+
+def _decoding(on_event: OnEvent) -> Callable[[bytes], None]:
+    return lambda body: on_event(decode_event(body))
 
 
 def _take_note(reply: asyncio.Future[dict[str, Any]]) -> None:

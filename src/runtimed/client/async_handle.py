@@ -198,7 +198,8 @@ class EventStream(AsyncIterator[EventT], Generic[EventT]):
         if event is None:
             self._close()
             return None
-        blobs = await session._perform(calls.fetch_blobs(session._notebook, blobs_in(event)))
+        wanted = blobs_in(event)
+        blobs = await session._perform(calls.fetch_blobs(session._notebook, wanted)) if wanted else {}
         self._next = None
         if plan.is_last(event):
             self._close()

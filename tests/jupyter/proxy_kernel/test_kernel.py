@@ -55,6 +55,10 @@ def test_values_come_as_json_has_them(frontend: Frontend) -> None:
     assert content["data"] == {"image/png": "UE5H", "application/json": [1]}
 
 
+def test_half_a_character_is_shown_with_what_stands_beside_it(frontend: Frontend) -> None:
+    assert frontend.text("print('a\\ud800b')") == "a\ud800b\n"
+
+
 def test_input_is_asked_of_the_frontend(frontend: Frontend) -> None:
     parent = frontend.execute("print('hello', input('name? '))", allow_stdin=True)
     asked = frontend.client.get_stdin_msg(timeout=TIMEOUT)

@@ -112,6 +112,11 @@ def test_a_kernel_that_is_replaced_is_not_reported_dead(translation: Translation
     assert published(translation, *states) == [("status", {"execution_state": "starting"}), IDLE]
 
 
+def test_the_kernels_states_around_each_execution_are_published_once(translation: Translation) -> None:
+    states = [KernelState(at=1.0, status=status) for status in ("starting", "idle", "busy", "idle", "starting", "idle")]
+    assert published(translation, *states) == [IDLE, IDLE]
+
+
 def test_the_making_of_an_environment_shows_in_the_first_cell(translation: Translation) -> None:
     steps = [EnvProgress(at=1.0, step="install", message=message) for message in ("a", "a", "b")]
     assert published(translation, *steps) == [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
 import os
@@ -11,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
+
+import uvloop
 
 from runtimed.errors import RuntimedError
 from runtimed.jupyter.proxy_kernel.kernel import ProxyKernel, Restart
@@ -30,7 +31,7 @@ def main() -> int:
         path = arguments.connection_file.absolute()
         connection = _read(path)
         choice = choose(arguments.session, os.environ, (str(path), str(connection.get("key", ""))))
-        asyncio.run(_serve(path, connection, choice))
+        uvloop.run(_serve(path, connection, choice))
     except RuntimedError as exc:
         print(f"runtimed: {exc.message}", file=sys.stderr)  # noqa: T201  # the frontend shows it
         return 1

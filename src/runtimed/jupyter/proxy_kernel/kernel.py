@@ -171,11 +171,7 @@ class ProxyKernel:
 
     def _send(self, messages: Iterable[Outgoing]) -> None:
         for message in messages:
-            try:
-                msg_id = self._sockets.send(message)
-            except (TypeError, ValueError) as exc:  # a text that has no encoding, as a lone surrogate
-                logger.warning("a message could not be sent: %s", exc)
-                continue
+            msg_id = self._sockets.send(message)
             if isinstance(message, AskInput):
                 self._asking = message.execution_id
                 logger.debug("asked for input with %s", msg_id)

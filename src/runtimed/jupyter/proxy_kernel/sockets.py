@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
+import msgspec
 import zmq
-from jupyter_client.session import Session
+from jupyter_client.session import DELIM, Session
 
 from runtimed.errors import RuntimedError
 from runtimed.jupyter.proxy_kernel.messages import AskInput, Outgoing, Publish, Reply, Request
@@ -29,6 +31,8 @@ PORTS: Final = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_po
 
 _LINGER: Final = 1000
 """Milliseconds that the sockets have to send their last messages."""
+
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class Sockets:
@@ -56,6 +60,8 @@ class Sockets:
             username="runtimed",
         )
         self._context = zmq.Context()
+        self._sent: set[Any] = set()
+        self._parent, self._packed_parent = _NOTHING, _pack(_NOTHING)
         kinds = (zmq.ROUTER, zmq.XPUB, zmq.ROUTER, zmq.ROUTER, zmq.REP)
         self._sockets = dict(zip(PORTS, map(self._context.socket, kinds), strict=True))
         self.ports = {name: self._bind(socket, connection, name) for name, socket in self._sockets.items()}
@@ -106,6 +112,12 @@ class Sockets:
         while not socket.closed and socket.get(zmq.EVENTS) & zmq.POLLIN:
             self._takers[socket](socket.recv_multipart(zmq.NOBLOCK))
 
+    def _look_again(self) -> None:
+        """Read what arrived at the sockets that sent in this turn of the loop."""
+        sent, self._sent = self._sent, set()
+        for socket in sent:
+            self._drain(socket)
+
     def _heard(self, channel: Literal["shell", "control", "stdin"], parts: Sequence[bytes]) -> None:
         try:
             identities, rest = self._session.feed_identities(list(parts))
@@ -127,7 +139,7 @@ class Sockets:
         frame = parts[0]
         if frame[:1] == b"\x01":
             content = {"subscription": frame[1:].decode("utf-8", "replace")}
-            self._send(self._iopub, "iopub_welcome", content, ident=[frame[1:]] if frame[1:] else None)
+            self._send(self._iopub, "iopub_welcome", content, ident=[frame[1:]] if frame[1:] else ())
 
     # --- writing ---
 
@@ -165,20 +177,27 @@ class Sockets:
         msg_type: str,
         content: Mapping[str, Any],
         *,
-        parent: Mapping[str, Any] | None = None,
-        ident: Sequence[bytes] | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        parent: Mapping[str, Any] = _NOTHING,
+        ident: Sequence[bytes] = (),
+        metadata: Mapping[str, Any] = _NOTHING,
         buffers: Sequence[bytes] = (),
     ) -> str:
-        message: Any = self._session.send(
-            socket,
-            msg_type,
-            content=dict(content),
-            parent=dict(parent or {}),
-            ident=None if ident is None else list(ident),
-            metadata=dict(metadata or {}),
-            buffers=list(buffers),
-        )
+        header = self._session.msg_header(msg_type)
+        if parent is not self._parent:  # all messages of an execution have the same
+            self._parent, self._packed_parent = parent, _pack(parent)
+        signed = [_pack(header), self._packed_parent, _pack(metadata), _pack(content)]
+        parts = [*ident, DELIM, self._session.sign(signed), *signed, *buffers]
+        socket.send_multipart(parts, copy=max(map(len, parts)) < self._session.copy_threshold)
         # Sending may take the edge that would have announced a message.
-        self._loop.call_soon(self._drain, socket)
-        return str(message["header"]["msg_id"])
+        if not self._sent:
+            self._loop.call_soon(self._look_again)
+        self._sent.add(socket)
+        return str(header["msg_id"])
+
+
+def _pack(value: Mapping[str, Any]) -> bytes:
+    """Return JSON in UTF-8. What has no encoding, a lone surrogate, is escaped, which every reader of JSON accepts."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, default=msgspec.to_builtins).encode("ascii")

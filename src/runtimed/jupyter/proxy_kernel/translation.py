@@ -65,6 +65,7 @@ class Translation:
         self._parents: LRUCache[str, Mapping[str, Any]] = LRUCache(_REMEMBERED)
         self._latest_update: tuple[float, str | None] | None = None
         self._progress: str | None = None
+        self._is_starting = True
 
     # --- the frontend's side ---
 
@@ -148,9 +149,13 @@ class Translation:
                     parent = self._parents.get(message.request_id) or {"msg_id": message.request_id}
                 yield Publish(message.msg_type, content, parent, metadata, message.buffers)
             case KernelState(status="restarting"):
+                self._is_starting = True
                 # Not "restarting", which JupyterLab takes for a death of this process, and says so in a dialog.
                 yield _status("starting", {})
-            case KernelState(status="idle"):
+            case KernelState(status="starting"):
+                self._is_starting = True
+            case KernelState(status="idle") if self._is_starting:  # else an execution's end says so
+                self._is_starting = False
                 self._progress = None
                 yield _status("idle", {})
             case EnvProgress(message=message) if message != self._progress:
