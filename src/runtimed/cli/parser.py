@@ -256,11 +256,15 @@ def _add_sessions(commands: _Commands) -> None:
             "import",
             "files",
             "take the cells of a notebook, script or Markdown file into a session",
-            "The file does not\nbecome the session's own.",
+            "The file does not\nbecome the session's own. Of an Automerge document that `export` wrote and somebody "
+            "edited, the edits are\nmerged.",
         )
     )
     imported.add_argument(
-        "file", metavar="FILE", help="an .ipynb file; a .py script, with cells in percent format; a .md file"
+        "file",
+        metavar="FILE",
+        help="an .ipynb file; a .py script, with cells in percent format; a .md file; an .automerge document of the "
+        "session ID",
     )
     session = imported.add_argument(
         "--session", type=_session_id, metavar="ID", help="the session's full id (default: a new one, which stays)"

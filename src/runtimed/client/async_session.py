@@ -17,8 +17,10 @@ from runtimed.client.files import (
     ExportFormat,
     check_format,
     export,
+    is_document,
     merge_file,
     prepare_save,
+    read_document_file,
     read_importable,
     read_notebook_file,
     write_file,
@@ -354,21 +356,30 @@ class AsyncSession(AsyncHandle):
     async def import_notebook(self, path: str | os.PathLike[str]) -> OpenedNotebook:
         """Take the cells of a file into the session, which does not become its own: `save` writes elsewhere.
 
-        Cells merge by id, as in `open_notebook`; those of scripts and Markdown have ids made from path and place.
+        Cells merge by id, as in `open_notebook`; those of scripts and Markdown have ids made from path and place. Of an
+        Automerge document that `export` gave and somebody edited, the edits themselves are merged: concurrent ones in
+        one source both stay, and importing it again changes nothing.
 
         Args:
             path: An .ipynb file; a `.py` script, with cells in percent format or as one cell; a `.md` file, whose code
-                blocks are code cells.
+                blocks are code cells; an `.automerge` document of this session.
 
         Returns:
             What was taken, and which cells the session had in another form.
 
         Raises:
-            NotebookFileError: If there is no such file, it is not understood, or too large. The session is unchanged.
+            NotebookFileError: If there is no such file, it is not understood, or too large; if the document is not
+                this session's, its history was dropped since, or it has anything that no notebook has. The session is
+                unchanged.
             RuntimedError: If the package that reads the format is not installed; the sentence names it.
+            StorageError: If the session's own document cannot be read now.
 
-        Source: Jupytext, "Notebook formats".
+        Source: Jupytext, "Notebook formats"; Automerge binary format.
         """
+        if is_document(path):
+            file, copy = await work(read_document_file, path)
+            await self.connect()
+            return await self._perform(calls.merge_copy(self._notebook, file, copy))
         real, notebook = await work(read_importable, path)
         return await self._take_in(real, notebook, becomes_its_own=False)
 

@@ -20,6 +20,7 @@ from runtimed.models import OpenedNotebook
 from runtimed.notebook_file.merging import FileRecord, merge, record_of
 from runtimed.notebook_file.reading import FORMAT, NotebookFile, read_notebook
 from runtimed.notebook_file.writing import with_former_outputs, write_notebook
+from runtimed.protocol.document_operations import MAX_COPY
 
 __all__ = [
     "KERNELSPECS",
@@ -27,9 +28,11 @@ __all__ = [
     "Save",
     "check_format",
     "export",
+    "is_document",
     "merge_file",
     "new_file",
     "prepare_save",
+    "read_document_file",
     "read_importable",
     "read_notebook_file",
     "write_file",
@@ -98,13 +101,37 @@ def read_importable(path: str | os.PathLike[str]) -> tuple[Path, NotebookFile]:
     return real, replace(read_notebook(json.dumps(node), real), version=FORMAT)
 
 
+def is_document(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's suffix says that it is an Automerge document."""
+    return Path(path).suffix.lower() == ".automerge"
+
+
+def read_document_file(path: str | os.PathLike[str]) -> tuple[Path, bytes]:
+    """Read an Automerge document; return its real path, and its bytes.
+
+    Raises:
+        NotebookFileError: If there is none, or it is larger than MAX_COPY.
+    """
+    from runtimed.storage.notebook_files import read_bytes, real_path  # noqa: PLC0415  # brings SQLite
+
+    real = real_path(path)
+    found = read_bytes(real, MAX_COPY)
+    if found is None:
+        raise _missing(real)
+    return real, found[0]
+
+
+def _missing(path: Path) -> NotebookFileError:
+    return NotebookFileError(f"There is no file {path}", path=str(path))
+
+
 def _read(path: str | os.PathLike[str]) -> tuple[Path, str]:
     from runtimed.storage.notebook_files import read_file, real_path  # noqa: PLC0415  # brings SQLite
 
     real = real_path(path)
     file = read_file(real)
     if file is None:
-        raise NotebookFileError(f"There is no file {real}", path=str(real))
+        raise _missing(real)
     return real, file.text
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["HASH_SIZE", "MAX_CHANGE", "RawChange", "heads_of", "read_changes"]
+__all__ = ["HASH_SIZE", "MAX_CHANGE", "RawChange", "heads_of", "read_changes", "read_leb128"]
 
 MAX_CHANGE: Final = 64 * 2**20
 """Largest accepted change, in bytes after decompression."""
@@ -36,6 +36,7 @@ class RawChange:
         data: The whole chunk, unchanged.
         hash: SHA-256 that identifies the change; a head of the document until another change depends on it.
         deps: Hashes of the changes it depends on.
+        actor: Id of the actor who made it.
         size: Length of its content after decompression, in bytes.
         first_operation: Number of its first operation, counted through the whole history.
     """
@@ -43,6 +44,7 @@ class RawChange:
     data: bytes
     hash: bytes
     deps: tuple[bytes, ...]
+    actor: bytes
     size: int
     first_operation: int
 
@@ -72,12 +74,30 @@ def heads_of(changes: Sequence[RawChange]) -> list[RawChange]:
     return [change for change in changes if change.hash not in needed]
 
 
+def read_leb128(data: bytes, place: int) -> tuple[int, int]:
+    """Read a number; return it, and the place behind it.
+
+    Raises:
+        ValueError: If it is cut off, or too large.
+    """
+    value = shift = 0
+    while True:
+        if place >= len(data) or shift > 63:
+            raise ValueError("a number in a change is damaged")
+        byte = data[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+        shift += 7
+
+
 def _read_change(data: bytes, start: int) -> RawChange:
     body_start = start + _CHECKSUM_END
     if data[start : start + len(_MAGIC)] != _MAGIC or len(data) <= body_start:
         raise ValueError(f"no Automerge chunk at byte {start}")
     kind = data[body_start]
-    size, content_start = _read_leb128(data, body_start + 1)
+    size, content_start = read_leb128(data, body_start + 1)
     end = content_start + size
     if end > len(data):
         raise ValueError(f"the chunk at byte {start} is cut off")
@@ -89,14 +109,15 @@ def _read_change(data: bytes, start: int) -> RawChange:
     digest = hashlib.sha256(b"%c%b%b" % (_CHANGE, _leb128(len(content)), content)).digest()
     if digest[:4] != data[start + len(_MAGIC) : body_start]:
         raise ValueError(f"the chunk at byte {start} does not match its checksum")
-    count, place = _read_leb128(content, 0)
+    count, place = read_leb128(content, 0)
     if place + count * HASH_SIZE > len(content):
         raise ValueError(f"the chunk at byte {start} is cut off")
     deps = tuple(content[at : at + HASH_SIZE] for at in range(place, place + count * HASH_SIZE, HASH_SIZE))
-    actor_size, place = _read_leb128(content, place + count * HASH_SIZE)
-    _number_of_author, place = _read_leb128(content, place + actor_size)
-    first_operation, _ = _read_leb128(content, place)
-    return RawChange(data[start:end], digest, deps, len(content), first_operation)
+    actor_size, place = read_leb128(content, place + count * HASH_SIZE)
+    actor = content[place : place + actor_size]
+    _number_of_author, place = read_leb128(content, place + actor_size)
+    first_operation, _ = read_leb128(content, place)
+    return RawChange(data[start:end], digest, deps, actor, len(content), first_operation)
 
 
 def _inflate(data: bytes) -> bytes:
@@ -108,19 +129,6 @@ def _inflate(data: bytes) -> bytes:
     if not inflater.eof:
         raise ValueError(f"a compressed change is cut off, or larger than {MAX_CHANGE} bytes")
     return content
-
-
-def _read_leb128(data: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if place >= len(data) or shift > 63:
-            raise ValueError("a number in a change is damaged")
-        byte = data[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-        shift += 7
 
 
 def _leb128(value: int) -> bytes:

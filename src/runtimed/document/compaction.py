@@ -2,7 +2,7 @@
 
 A document keeps every code point that was ever typed or deleted in it. The fresh one has the same cells with the same
 ids and positions, and the same metadata. The two share no history, so they can never merge: clients send operations,
-and no copy of a document may be edited elsewhere.
+and a copy of the old one that was edited elsewhere is refused (`merging`).
 """
 
 from __future__ import annotations

@@ -23,11 +23,11 @@ from typing import Any, Final, Literal, NamedTuple
 
 from automerge import core
 
-from runtimed.document.changes import HASH_SIZE
+from runtimed.document.changes import HASH_SIZE, read_leb128
 from runtimed.document.text_edit import TextEdit
 from runtimed.errors import StorageError
 
-__all__ = ["GENESIS", "ROOT", "Engine", "Node", "Writer"]
+__all__ = ["GENESIS", "ROOT", "Engine", "Node", "Writer", "identity_of"]
 
 ROOT: Final[bytes] = core.ROOT
 
@@ -204,6 +204,19 @@ class Engine:
             self._document.get_heads()
             return True
         return False
+
+
+def identity_of(node: bytes) -> tuple[bytes, int]:
+    """Return the actor who made an object, and the number of the operation: the same in every copy of the document.
+
+    The bytes of an id say in between which actor of their own document that is.
+
+    Source: automerge 0.5, `ExId::to_bytes`.
+    """
+    start = 2 + node[1]
+    _index, place = read_leb128(node, start)
+    number, _ = read_leb128(node, place)
+    return node[2:start], number
 
 
 def _is_panic(exc: BaseException) -> bool:

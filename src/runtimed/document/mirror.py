@@ -6,6 +6,7 @@ Another program may have written the document. Any content is readable: what is 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Final, cast, get_args
 
@@ -41,29 +42,33 @@ class Mirror:
     Attributes:
         cells_node: The map of cells; None in a foreign document without one.
         metadata_node: The map of the notebook's metadata, likewise.
-        has_foreign_content: Whether the document held anything else when it was read.
+        foreign_content: What else the document held when it was read, the first such thing, as part of a sentence;
+            None if there was nothing.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.records: dict[CellId, CellRecord] = {}
         self.nodes: dict[CellId, CellNodes] = {}
         self.order: list[Place] = []
+        self.foreign_content: str | None = None
         root = engine.items(ROOT)
         self.schema = root.get("schema")
         notebook_id = root.get("notebook_id")
         self.notebook_id = SessionId(notebook_id) if isinstance(notebook_id, str) else None
-        self.has_foreign_content = root.keys() != _ROOT_FIELDS or self.notebook_id is None
+        if self.notebook_id is None:
+            self._note_foreign("it has no notebook_id")
+        self._check_fields("its root", root.keys(), _ROOT_FIELDS)
         self.metadata_node = _map_id(root.get("metadata"))
-        self.metadata = self._texts(engine, self.metadata_node)
+        self.metadata = self._texts(engine, self.metadata_node, "its metadata")
         self.cells_node = _map_id(root.get("cells"))
         if self.cells_node is None:
-            self.has_foreign_content = True
+            self._note_foreign("it has no map of cells")
         for key, value in engine.items(self.cells_node).items() if self.cells_node is not None else ():
             cell = _map_id(value)
             if cell is not None:
                 self._read_cell(engine, CellId(key), cell)
             else:
-                self.has_foreign_content = True
+                self._note_foreign(f"cell {key!r} is no map")
         self.order.sort()
 
     def put(self, record: CellRecord) -> None:
@@ -86,48 +91,58 @@ class Mirror:
     def _read_cell(self, engine: Engine, cell_id: CellId, cell: bytes) -> None:
         values = engine.items(cell)
         source = values.get("source")
-        content = source if isinstance(source, str) else ""
-        source_node = None
-        if isinstance(source, Node) and source.kind == "text":
-            source_node = source.id
-            content = engine.text(source_node)
+        source_node = source.id if isinstance(source, Node) and source.kind == "text" else None
         metadata_node = _map_id(values.get("metadata"))
-        cell_type, position = values.get("cell_type"), values.get("position")
-        count, execution_id = values.get("execution_count"), values.get("execution_id")
+        cell_type, position = _text(engine, values.get("cell_type")), _text(engine, values.get("position"))
+        count, execution_id = values.get("execution_count"), _text(engine, values.get("execution_id"))
+        content = _text(engine, source)
         self.nodes[cell_id] = CellNodes(cell, source_node, metadata_node, is_plain=False)
         record = CellRecord(
             id=cell_id,
             # A cell of an unknown type is shown as it is and never executed.
             cell_type=cast("CellType", cell_type) if isinstance(cell_type, str) and cell_type in _CELL_TYPES else "raw",
-            source=content,
+            source=content if isinstance(content, str) else "",
             position=position if isinstance(position, str) else "",
             execution_count=count if isinstance(count, int) and not isinstance(count, bool) else None,
             execution_id=ExecutionId(execution_id) if isinstance(execution_id, str) else None,
-            metadata=self._texts(engine, metadata_node),
+            metadata=self._texts(engine, metadata_node, f"the metadata of cell {cell_id!r}"),
         )
         self.records[cell_id] = record
         self.order.append((record.position, cell_id))
-        shown = (record.cell_type, record.position, record.execution_count, record.execution_id)
-        if (
-            values.keys() != _CELL_FIELDS
-            or shown != (cell_type, position, count, execution_id)
-            or (source_node is None and not isinstance(source, str))
-        ):
-            self.has_foreign_content = True
+        self._check_fields(f"cell {cell_id!r}", values.keys(), _CELL_FIELDS)
+        read = {"cell_type": cell_type, "position": position, "source": content}
+        for field, value in {**read, "execution_count": count, "execution_id": execution_id}.items():
+            if value != getattr(record, field):
+                self._note_foreign(f"cell {cell_id!r} has another kind of {field}")
 
-    def _texts(self, engine: Engine, node: bytes | None) -> dict[str, str]:
+    def _texts(self, engine: Engine, node: bytes | None, what: str) -> dict[str, str]:
         """Return the texts in a map; other values are skipped."""
+        if node is None:
+            self._note_foreign(f"{what} are no map")
+            return {}
         texts = {}
-        values = engine.items(node) if node is not None else {}
-        for key, value in values.items():
-            match value:
-                case str():
-                    texts[key] = value
-                case Node(kind="text", id=text):  # a plain string in JavaScript
-                    texts[key] = engine.text(text)
-        if node is None or len(texts) < len(values):
-            self.has_foreign_content = True
+        for key, value in engine.items(node).items():
+            text = _text(engine, value)
+            if isinstance(text, str):
+                texts[key] = text
+            else:
+                self._note_foreign(f"{what} have {key!r}, which is no text")
         return texts
+
+    def _check_fields(self, what: str, found: Set[str], fields: Set[str]) -> None:
+        if missing := sorted(fields - found):
+            self._note_foreign(f"{what} has no {missing[0]}")
+        if unknown := sorted(found - fields):
+            self._note_foreign(f"{what} has {unknown[0]!r}, which no notebook has")
+
+    def _note_foreign(self, what: str) -> None:
+        if self.foreign_content is None:
+            self.foreign_content = what
+
+
+def _text(engine: Engine, value: object) -> object:
+    """Return the content of a text, which is what JavaScript makes of a string; any other value as it is."""
+    return engine.text(value.id) if isinstance(value, Node) and value.kind == "text" else value
 
 
 def _map_id(value: object) -> bytes | None:

@@ -6,7 +6,7 @@ Root: `schema` Int · `notebook_id` Str · `metadata` map · `cells` map by cell
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Self
 
 from msgspec.structs import replace
@@ -25,7 +25,7 @@ from runtimed.document.deltas import (
     SourceEdited,
     TypeSet,
 )
-from runtimed.document.engine import GENESIS, ROOT, Engine, Writer
+from runtimed.document.engine import GENESIS, ROOT, Engine, Writer, identity_of
 from runtimed.document.mirror import CellNodes, Mirror
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId, SessionId
@@ -91,6 +91,10 @@ class NotebookDocument:
         """The hashes of the changes that no other one depends on, sorted."""
         return tuple(sorted(self._engine.heads()))
 
+    def has_changes(self, heads: Iterable[bytes]) -> bool:
+        """Whether all of these changes are in this document, and so all that they depend on."""
+        return self._engine.knows(heads)
+
     def history(self) -> list[bytes]:
         """Return all changes ever made, each after those it depends on."""
         return self._engine.changes_since([])
@@ -124,12 +128,25 @@ class NotebookDocument:
         return dict(self._mirror.metadata)
 
     @property
-    def has_foreign_content(self) -> bool:
-        """Whether the document held anything beside cells, metadata and id when it was loaded.
+    def foreign_content(self) -> str | None:
+        """What the document held beside cells, metadata and id when it was loaded, as part of a sentence; else None.
 
         Another program or a newer version may have written that. A compaction would lose it.
         """
-        return self._mirror.has_foreign_content
+        return self._mirror.foreign_content
+
+    @property
+    def has_foreign_content(self) -> bool:
+        """Whether there is any `foreign_content`."""
+        return self.foreign_content is not None
+
+    def object_of(self, cell_id: CellId) -> tuple[bytes, int]:
+        """Return the identity of a cell's map, the same in every copy: a cell that was made anew has another."""
+        return identity_of(self._mirror.nodes[cell_id].cell)
+
+    def has_text(self, cell_id: CellId) -> bool:
+        """Whether a cell's source is a text, which merges."""
+        return self._mirror.nodes[cell_id].source is not None
 
     # Editing
 

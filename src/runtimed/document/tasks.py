@@ -15,17 +15,21 @@ from runtimed.document.blaming import Blame, blame
 from runtimed.document.cells import CellRecord
 from runtimed.document.compaction import rebuild
 from runtimed.document.contents import CellRow, Contents, contents_of, decode_cell
+from runtimed.document.deltas import Delta
+from runtimed.document.merging import merge_copy
 from runtimed.document.notebook import NotebookDocument
 from runtimed.document.replaying import Replay
 from runtimed.document.restoring import merge_present
 from runtimed.document.stored import PendingEdit, StoredNotebook, StoredRow, deltas_of, load_stored
 from runtimed.document.weight import HistoryWeight, weight_of
-from runtimed.errors import StorageError
+from runtimed.errors import NotebookFileError, StorageError
 from runtimed.ids import CellId, SessionId
 from runtimed.protocol.document_operations import BlameContent, StoredCell, VersionContent
 
 __all__ = [
     "BlameCell",
+    "MergeCopy",
+    "Merged",
     "ReadAll",
     "ReadVersion",
     "Rebuild",
@@ -86,6 +90,20 @@ class Restore(_Task, frozen=True):
     present: StoredNotebook
 
 
+class MergeCopy(_Task, frozen=True):
+    """Merge a copy that was edited elsewhere into the document, behind the pending edits. Returns `Merged`.
+
+    Attributes:
+        stored: The document; it has rows.
+        base: The document that the history begins with; empty for an empty notebook.
+        copy: The copy.
+    """
+
+    stored: StoredNotebook
+    base: list[StoredRow]
+    copy: bytes
+
+
 class ReadVersion(_Task, frozen=True):
     """Read what the notebook said at a version. Returns `VersionContent`.
 
@@ -114,7 +132,7 @@ class BlameCell(_Task, frozen=True):
     cell_id: CellId
 
 
-Task = ReadAll | WritePending | Rebuild | Restore | ReadVersion | BlameCell
+Task = ReadAll | WritePending | Rebuild | Restore | MergeCopy | ReadVersion | BlameCell
 
 
 class Written(msgspec.Struct, frozen=True, array_like=True):
@@ -145,6 +163,22 @@ class Restored(msgspec.Struct, frozen=True, array_like=True):
     cells: list[CellId]
 
 
+class Merged(msgspec.Struct, frozen=True, array_like=True):
+    """Result of `MergeCopy`.
+
+    Attributes:
+        refusal: Why nothing is merged, as part of a sentence; None if something is.
+        changes: The change of each pending edit, in order.
+        copied: The changes of the copy, each with its actor.
+        deltas: What those do to the notebook, in order.
+    """
+
+    refusal: str | None = None
+    changes: list[bytes] = []
+    copied: list[tuple[str, bytes]] = []
+    deltas: list[Delta] = []
+
+
 _DECODER: Final = msgspec.msgpack.Decoder(Task)
 
 
@@ -153,7 +187,7 @@ def decode_task(data: bytes) -> Task:
     return _DECODER.decode(data)
 
 
-def perform(task: Task) -> Contents | Written | bytes | Restored | VersionContent | BlameContent:
+def perform(task: Task) -> Contents | Written | bytes | Restored | Merged | VersionContent | BlameContent:
     """Perform a task.
 
     Raises:
@@ -176,7 +210,8 @@ def perform(task: Task) -> Contents | Written | bytes | Restored | VersionConten
             document = load_stored(aside)
             restored = [record.id for record in merge_present(document, since)]
             return Restored(_snapshot_of(document), contents_of(document), restored)
-
+        case MergeCopy():
+            return _merge_copy(task)
         case ReadVersion(base=base, edits=edits):
             replay = _begin(base)
             for _number, delta in deltas_of(edits):
@@ -190,6 +225,18 @@ def perform(task: Task) -> Contents | Written | bytes | Restored | VersionConten
             before = None if cell is None else Blame(cell.source, task.base_version)
             found = blame(before, cell_id, deltas_of(task.edits))
             return BlameContent() if found is None else BlameContent(source=found.source, versions=found.versions)
+
+
+def _merge_copy(task: MergeCopy) -> Merged:
+    stored, notebook_id = task.stored, task.stored.notebook_id
+    document = stored.load()
+    changes = stored.write_pending(document)
+    base = load_stored(task.base) if task.base else NotebookDocument.create(notebook_id)
+    try:
+        found = merge_copy(document, notebook_id, task.copy, base.heads, is_compacted=bool(task.base))
+    except NotebookFileError as exc:
+        return Merged(exc.message)
+    return Merged(None, changes, found.changes, found.deltas)
 
 
 def _begin(base: list[StoredRow]) -> Replay:

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from runtimed.ids import CellId
 from runtimed.models import Attribution, CellType, NotebookEdit
 from runtimed.protocol.bounds import MAX_ITEMS, Entries, Index, Number, Texts
 from runtimed.protocol.operation import Edit, InRoom, OnSession, ReplyBody
@@ -13,6 +14,7 @@ from runtimed.protocol.replies import Done
 from runtimed.protocol.session_operations import FoundIds
 
 __all__ = [
+    "MAX_COPY",
     "MAX_HISTORY_PAGE",
     "AddCell",
     "AddDependencies",
@@ -42,6 +44,8 @@ __all__ = [
     "HistoryPiece",
     "ImportCells",
     "ImportedCell",
+    "MergeCopy",
+    "MergeCopyReply",
     "MoveCell",
     "RemoveDependency",
     "RemoveDependencyReply",
@@ -58,6 +62,9 @@ __all__ = [
 
 MAX_HISTORY_PAGE: Final = 1000
 """Most edits of a notebook's history in one reply."""
+
+MAX_COPY: Final = 15 * 2**20
+"""Largest copy of a document that is merged, in bytes: what fits into a message."""
 
 
 class FindCells(OnSession[FoundIds], frozen=True, tag="find_cells"):
@@ -396,6 +403,26 @@ class RestoreVersion(InRoom[RestoreVersionReply], frozen=True, tag="restore_vers
     version: Index
 
 
+class MergeCopyReply(ReplyBody, frozen=True):
+    """The cells that the copy added, changed and deleted."""
+
+    added: list[CellId]
+    changed: list[CellId]
+    deleted: list[CellId]
+
+
+class MergeCopy(InRoom[MergeCopyReply], frozen=True, tag="merge_copy"):
+    """Merge a copy of the Automerge document (`GetDocument`) that was edited elsewhere. Idempotent.
+
+    A resent request is deduplicated. It is no consent to dependencies in the copy. Raises NotebookFileError and
+    StorageError; nothing is merged then.
+    """
+
+    outlives_client = True
+
+    copy: Annotated[bytes, msgspec.Meta(max_length=MAX_COPY)]
+
+
 DocumentDaemonOperation = FindCells
 """Operations that the daemon performs itself, without opening a room."""
 
@@ -410,6 +437,7 @@ DocumentRoomOperation = (
     | GetVersion
     | GetBlame
     | RestoreVersion
+    | MergeCopy
 )
 """Operations that are performed in a session's room."""
 

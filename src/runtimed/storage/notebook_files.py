@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from runtimed.errors import NotebookFileError
 
-__all__ = ["MAX_FILE", "ReadFile", "read_file", "real_path", "replace_file"]
+__all__ = ["MAX_FILE", "ReadFile", "read_bytes", "read_file", "real_path", "replace_file"]
 
 MAX_FILE: Final = 2**30
 """Largest notebook file that is read, in bytes."""
@@ -44,10 +44,30 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def read_file(path: Path) -> ReadFile | None:
-    """Read a file; None if there is none.
+    """Read a notebook file; None if there is none.
 
     Raises:
         NotebookFileError: If it cannot be read, is no regular file, larger than MAX_FILE, or not UTF-8.
+    """
+    found = read_bytes(path, MAX_FILE)
+    if found is None:
+        return None
+    content, status = found
+    try:
+        return ReadFile(content.decode("utf-8-sig"), status)
+    except UnicodeDecodeError as exc:
+        raise _unreadable(path, f"it is no notebook: it is not UTF-8 at byte {exc.start}") from exc
+
+
+def read_bytes(path: Path, largest: int) -> tuple[bytes, os.stat_result] | None:
+    """Read a file, and its size, mode, owner and times; None if there is none.
+
+    Args:
+        path: The file.
+        largest: Largest size that is read, in bytes.
+
+    Raises:
+        NotebookFileError: If it cannot be read, is no regular file, or larger.
     """
     try:
         # A pipe without a writer would never open.
@@ -56,18 +76,16 @@ def read_file(path: Path) -> ReadFile | None:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise _unreadable(path, "it is no regular file")
-            if status.st_size > MAX_FILE:
-                raise _unreadable(path, f"it has {status.st_size} bytes; at most {MAX_FILE} are read")
+            if status.st_size > largest:
+                raise _unreadable(path, f"it has {status.st_size} bytes; at most {largest} are read")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return ReadFile(file.read().decode("utf-8-sig"), status)
+                return file.read(), status
         finally:
             os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as exc:
         raise _unreadable(path, exc.strerror or str(exc)) from exc
-    except UnicodeDecodeError as exc:
-        raise _unreadable(path, f"it is no notebook: it is not UTF-8 at byte {exc.start}") from exc
 
 
 def replace_file(path: Path, content: bytes, former: os.stat_result | None) -> None:

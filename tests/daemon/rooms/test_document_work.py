@@ -30,10 +30,10 @@ from runtimed.daemon.rooms.worker import WORKER, Ended, Finding, Judgement, judg
 from runtimed.document import editing
 from runtimed.document.contents import Contents
 from runtimed.document.stored import StoredNotebook, StoredRow
-from runtimed.document.tasks import ReadAll, ReadVersion, perform
+from runtimed.document.tasks import Merged, ReadAll, ReadVersion, Task, perform
 from runtimed.document.worker import READY, Verdict
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
-from runtimed.protocol.document_operations import VersionContent
+from runtimed.protocol.document_operations import MergeCopyReply, VersionContent
 from runtimed.settings import read_settings
 from runtimed.storage.audit import Actor
 from runtimed.storage.rows import checksum
@@ -184,7 +184,7 @@ class Notebook:
         self.path = path
         self.store = SessionStore(path)
         self.reports: list[str] = []
-        flow = Flow(Demand(), ID)
+        flow = self.flow = Flow(Demand(), ID)
         log = EventLog(ID, self.store, flow, None)
         self.document = SharedDocument(ID, self.store, log, lambda: self.now, on_doubt=self.doubted)
         self.work = DocumentWork(ID, path, self.store, self.document, flow, self.reports.append, EDITS, memory)
@@ -357,6 +357,75 @@ def test_a_document_that_holds_what_we_do_not_know_keeps_its_history(tmp_path: P
     edited(notebook, EDITS + 5, "x")
     assert notebook.store.notebook.change_count > EDITS
     notebook.store.close()
+
+
+# --- copies that were edited elsewhere ---
+
+
+def copied(notebook: Notebook, text: str) -> bytes:
+    tables = notebook.store.notebook
+    copy = EditedDocument.load(StoredNotebook(ID, tables.rows(), []).load().save(), [])
+    copy.append_source(A, text, author=ClientId("b" * 32))
+    return copy.save()
+
+
+def merging(notebook: Notebook, copy: bytes) -> MergeCopyReply:
+    def commit(merged: Merged) -> MergeCopyReply:
+        with notebook.store.database.transaction():
+            return notebook.document.merge(merged, ACTOR)
+
+    return asyncio.run(notebook.work.merge(copy, commit))
+
+
+@pytest.mark.parametrize("edits", [0, 1, 2, 3])
+def test_an_edit_that_comes_while_a_copy_is_merged_is_kept_and_holds_the_next_ones_up(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, edits: int
+):
+    notebook.write()
+    copy, held = copied(notebook, "there"), []
+
+    async def edited_meanwhile(task: Task) -> Finding:
+        finding = await work_on(task)
+        held.append(notebook.flow.is_held)
+        if len(held) <= edits:
+            notebook.append(f"<{len(held)}>")
+        return finding
+
+    monkeypatch.setattr(document_work, "work_on", edited_meanwhile)
+    if edits == 3:
+        with pytest.raises(StorageError, match="edited all the time; nothing was merged"):
+            merging(notebook, copy)
+        assert notebook.source == "<1><2><3>"
+    else:
+        assert merging(notebook, copy).changed == [A]
+        assert sorted(notebook.source) == sorted("there" + "".join(f"<{n + 1}>" for n in range(edits)))
+        assert notebook.store.notebook.pending_count == 0
+        assert notebook.source_in_document() == notebook.source
+    assert held == [False, True, True][: edits + 1]
+    assert not notebook.flow.is_held
+
+
+def test_a_process_that_fails_while_it_merges_a_copy_damages_nothing(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+):
+    notebook.write()
+    copy = copied(notebook, "there")
+    use(monkeypatch, failing("import os, sys; sys.stderr.write('ready\\n'); sys.stderr.flush(); os.abort()"))
+    with pytest.raises(StorageError, match="Nothing was merged into the notebook of session 'n': loading it crashes"):
+        merging(notebook, copy)
+    assert notebook.store.notebook.set_aside_at() == []
+    monkeypatch.undo()
+    assert merging(notebook, copy).changed == [A]
+
+
+def test_a_copy_is_merged_into_a_notebook_that_has_no_document_yet(notebook: Notebook):
+    before = EditedDocument.create(ID)
+    before.set_entry("k", "v", author=ClientId("b" * 32))
+    assert merging(notebook, before.save()) == MergeCopyReply(added=[], changed=[], deleted=[])
+    assert notebook.document.content.metadata("k") == "v"
+    assert notebook.source_in_document() == notebook.source
+    stored = StoredNotebook(ID, notebook.store.notebook.rows(), []).load()
+    assert stored.metadata("k") == "v"
 
 
 # --- damage ---

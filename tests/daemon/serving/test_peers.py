@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from runtimed import Client, DaemonUnavailable, ProtocolError, Session, default_socket_path
+from runtimed.ids import CellId, ClientId
 from runtimed.protocol import codec
-from runtimed.protocol.document_operations import AddCell, DeleteCell, GetCells, RestoreVersion, SetSource
+from runtimed.protocol.document_operations import AddCell, DeleteCell, GetCells, MergeCopy, RestoreVersion, SetSource
 from runtimed.protocol.execution_operations import Enqueue, ReadEvents
 from runtimed.protocol.host_operations import Attach
 from runtimed.protocol.kernel_operations import DescribeProcess, KernelChoice, StartKernel
@@ -24,6 +25,7 @@ from runtimed.protocol.messages import PROTOCOL_VERSION, Ack, Cancel, Hello, Mes
 from runtimed.protocol.operation import Operation
 from runtimed.protocol.session_operations import GetStatus, Join
 from tests.conftest import wait_until
+from tests.document.edited import EditedDocument
 from tests.wire import Wire
 
 pytestmark = pytest.mark.slow
@@ -241,6 +243,23 @@ def test_a_restore_that_is_sent_again_is_not_done_again(bystander):
         again.close()
 
         assert session.get_cell_source(cell_id) == "one three"
+
+
+def test_a_copy_that_is_sent_again_is_merged_once_and_answered_alike(bystander):
+    with Session("copied") as session:
+        cell_id = session.create_cell("one")
+        copy = EditedDocument.load(session.export("automerge"), [])
+        copy.append_source(CellId(cell_id), " two", author=ClientId("b" * 32))
+        first, merge = greeted(), Request(1, MergeCopy(notebook_id="copied", copy=copy.save()))
+        reply = Reply(1, {"added": [], "changed": [cell_id], "deleted": []})
+        assert ask(first, merge) == reply
+        first.close()
+
+        again = greeted()
+        assert ask(again, merge) == reply
+        again.close()
+
+        assert session.get_cell_source(cell_id) == "one two"
 
 
 def test_an_execution_that_is_sent_again_runs_once(bystander, with_kernel, tmp_path):

@@ -63,7 +63,7 @@ from runtimed.client.calls.executions import (
     run,
     wait,
 )
-from runtimed.client.calls.files import Contents, read_contents, record_file, take_in
+from runtimed.client.calls.files import Contents, merge_copy, read_contents, record_file, take_in
 from runtimed.client.calls.kernel import (
     ask_kernel,
     complete,
@@ -146,6 +146,7 @@ __all__ = [
     "leave",
     "list_rooms",
     "list_sessions",
+    "merge_copy",
     "move_cell",
     "notebook",
     "put",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from runtimed.client.calls.cells import iter_cells, iter_whole_cells
@@ -20,14 +21,15 @@ from runtimed.document.checks import (
     check_whole_metadata,
 )
 from runtimed.document.entries import text_of
-from runtimed.errors import CellNotFound, InvalidCell
+from runtimed.errors import CellNotFound, InvalidCell, NotebookFileError
 from runtimed.ids import CellId, SessionId
+from runtimed.models import OpenedNotebook
 from runtimed.notebook_file.merging import FILE_KEY, FileRecord, Merge
 from runtimed.notebook_file.reading import FileCell, NotebookFile, without_transient
 from runtimed.notebook_file.writing import ATTACHMENTS, file_cell, file_id
 from runtimed.protocol import document_operations as document_ops
 
-__all__ = ["Contents", "Imports", "imports_of", "read_contents", "record_file", "take_in"]
+__all__ = ["Contents", "Imports", "imports_of", "merge_copy", "read_contents", "record_file", "take_in"]
 
 PIECE: Final = 2**20
 """Bytes of cells from which a request is sent: performing it holds up everybody else for some 20 ms."""
@@ -140,6 +142,26 @@ def take_in(notebook: Notebook, imports: Imports) -> Flow[None]:
 def record_file(notebook: Notebook, record: FileRecord | None) -> Flow[None]:
     """Note what the session and its file had when they were the same; None if the session has no file."""
     yield from set_metadata(notebook, FILE_KEY, "" if record is None else record.text())
+
+
+def merge_copy(notebook: Notebook, path: Path, copy: bytes) -> Flow[OpenedNotebook]:
+    """Merge a copy of the session's Automerge document that was edited elsewhere.
+
+    Args:
+        notebook: The session.
+        path: The copy's real path.
+        copy: Its bytes.
+
+    Raises:
+        NotebookFileError: If it is refused; the session is unchanged.
+    """
+    try:
+        reply = yield from ask(document_ops.MergeCopy(notebook_id=notebook.id, copy=copy))
+    except NotebookFileError as exc:
+        raise NotebookFileError(f"{path} was not imported: {exc.message}", path=str(path)) from exc
+    return OpenedNotebook(
+        path=path, added=tuple(reply.added), changed=tuple(reply.changed), deleted=tuple(reply.deleted)
+    )
 
 
 def _imported(cell: FileCell, cell_id: CellId, after: CellId | None, base: str | None) -> document_ops.ImportedCell:

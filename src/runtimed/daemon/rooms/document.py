@@ -12,12 +12,23 @@ from runtimed.daemon.rooms.events import EventLog
 from runtimed.document import editing
 from runtimed.document.cells import CellRecord
 from runtimed.document.contents import CellRow, decode_cell
-from runtimed.document.deltas import CellAdded, Delta
+from runtimed.document.deltas import (
+    CellAdded,
+    CellDeleted,
+    CellEntrySet,
+    CellMoved,
+    Delta,
+    EntrySet,
+    ExecutionSet,
+    SourceEdited,
+    TypeSet,
+)
 from runtimed.document.restoring import AUTHOR as RESTORER
-from runtimed.document.tasks import Restored
+from runtimed.document.tasks import Merged, Restored
 from runtimed.errors import CellNotFound, StorageError
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
 from runtimed.models import AuditAction
+from runtimed.protocol.document_operations import MergeCopyReply
 from runtimed.protocol.events import CellChanged
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.notebook import NotebookTables
@@ -37,6 +48,18 @@ _ACTIONS: Final[dict[EditKind, AuditAction]] = {
     "cleared": "outputs_cleared",
 }
 """Name of an edit of a cell in the audit log."""
+
+_KINDS: Final[dict[type[Delta], EditKind]] = {
+    CellAdded: "added",
+    CellDeleted: "deleted",
+    CellMoved: "moved",
+    CellEntrySet: "metadata",
+    EntrySet: "metadata",
+    ExecutionSet: "cleared",
+    SourceEdited: "source",
+    TypeSet: "type",
+}
+"""Kind of each delta of a copy, which may only clear an execution."""
 
 _DeltaT = TypeVar("_DeltaT", bound=Delta | None)
 
@@ -128,6 +151,33 @@ class SharedDocument:
             StorageError: If the edit cannot be stored; nothing has changed.
         """
         return self._commit(kind, actor.client_id, decide(self.content), actor, detail)
+
+    def merge(self, merged: Merged, actor: Actor) -> MergeCopyReply:
+        """Take in a copy of the document, in the caller's transaction: its edits are the client's, and its changes
+        go into the document as they are.
+
+        Args:
+            merged: What a worker found, which also wrote all pending edits.
+            actor: The client.
+
+        Returns:
+            Which cells were changed.
+
+        Raises:
+            StorageError: If it cannot be stored.
+        """
+        notebook = self.content
+        authors = [edit.author for edit in notebook.pending(-1)]
+        for delta in merged.deltas:
+            detail = delta.cell_type if isinstance(delta, TypeSet) else None
+            self.edit(_KINDS[type(delta)], actor, lambda _cells, delta=delta: delta, detail=detail)  # type: ignore[misc]  # mypy infers no defaults
+        copied = [(ClientId(author), change) for author, change in merged.copied]
+        notebook.add_changes([*zip(authors, merged.changes, strict=True), *copied], notebook.last_edit)
+        touched = {delta.cell_id: type(delta) for delta in reversed(merged.deltas) if delta.cell_id is not None}
+        added = [cell_id for cell_id, kind in touched.items() if kind is CellAdded]
+        deleted = [cell_id for cell_id, kind in touched.items() if kind is CellDeleted]
+        changed = [cell_id for cell_id in touched if cell_id not in {*added, *deleted}]
+        return MergeCopyReply(added=added[::-1], changed=changed[::-1], deleted=deleted[::-1])
 
     def set_execution(
         self, cell_id: CellId, execution_id: ExecutionId | None, execution_count: int | None, *, author: ClientId

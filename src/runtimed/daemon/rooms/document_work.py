@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -20,8 +20,8 @@ from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.worker import Finding, Judgement, work_on
 from runtimed.document.contents import Contents
 from runtimed.document.stored import StoredNotebook
-from runtimed.document.tasks import ReadAll, Rebuild, Restore, Restored, Task, WritePending, Written
-from runtimed.errors import SessionError, StorageError
+from runtimed.document.tasks import MergeCopy, Merged, ReadAll, Rebuild, Restore, Restored, Task, WritePending, Written
+from runtimed.errors import NotebookFileError, SessionError, StorageError
 from runtimed.ids import SessionId
 from runtimed.settings import COMPACT_AFTER, COMPACT_AFTER_MEMORY
 from runtimed.storage.aside import databases_aside, document_aside, forget_document, note_document, shown_code
@@ -44,10 +44,14 @@ PATIENCE: Final = 60.0
 """Seconds from a failed write of the document to the next attempt."""
 
 ATTEMPTS: Final = 3
-"""Largest number of attempts to restore a document. An edit of the notebook during one invalidates it."""
+"""Largest number of attempts to restore a document, or to merge a copy. An edit of the notebook during one invalidates
+it."""
 
 SLICE: Final = 200
 """Cells that are stored or published in one slice. Then everything else on the event loop has its turn."""
+
+
+T = TypeVar("T")
 
 
 class DocumentWork:
@@ -362,5 +366,53 @@ class DocumentWork:
                 return len(restored.cells)
         raise StorageError(
             f"The notebook of session {self._notebook_id!r} is edited all the time; nothing was brought back",
+            notebook_id=self._notebook_id,
+        )
+
+    # --- merging ---
+
+    async def merge(self, copy: bytes, commit: Callable[[Merged], T]) -> T:
+        """Merge a copy of the document that was edited elsewhere.
+
+        Edits go on meanwhile; if there was one, the session's other requests wait for the next attempt.
+
+        Args:
+            copy: The copy.
+            commit: Stores what was found, in one transaction.
+
+        Returns:
+            What `commit` returned.
+
+        Raises:
+            NotebookFileError: If it is refused; nothing has changed.
+            StorageError: If it cannot be read or stored now; nothing has changed.
+        """
+        notebook, is_held = self._store.notebook, False
+        try:
+            async with self._lock:
+                for _ in range(ATTEMPTS):
+                    await self._write_backlog()
+                    if not notebook.rows():
+                        await self._write_pending()
+                    edited = notebook.last_edit
+                    finding = await self._work_on(MergeCopy(self._stored(), notebook.base_rows(), copy))
+                    if finding.judgement is not Judgement.HEALTHY:
+                        raise StorageError(
+                            f"Nothing was merged into the notebook of session {self._notebook_id!r}: {finding.reason}",
+                            notebook_id=self._notebook_id,
+                        )
+                    merged = msgspec.msgpack.decode(finding.answer, type=Merged)
+                    if merged.refusal is not None:
+                        raise NotebookFileError(merged.refusal, path=None)
+                    if notebook.last_edit == edited:
+                        return commit(merged)
+                    if not is_held:
+                        is_held = True
+                        self._flow.hold()
+        finally:
+            if is_held:
+                self._flow.release()
+        raise StorageError(
+            f"The notebook of session {self._notebook_id!r} is edited all the time; nothing was merged",
             notebook_id=self._notebook_id,
         )

@@ -26,13 +26,14 @@ from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.daemon.rooms.presence import Presence
 from runtimed.daemon.rooms.pruning import delete_old
 from runtimed.daemon.rooms.registration import Registration, limits_of
+from runtimed.document.tasks import Merged
 from runtimed.environments.maker import Environments
 from runtimed.errors import SessionError, SessionNotFound, StorageError
 from runtimed.ids import ClientId, SessionId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.browser_operations import BrowserOperation, StartBrowser, StartBrowserReply
 from runtimed.protocol.codec import pack, unpack
-from runtimed.protocol.document_operations import GetContentReply, RestoreVersionReply
+from runtimed.protocol.document_operations import GetContentReply, MergeCopyReply, RestoreVersionReply
 from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.kernel_operations import StartKernelReply
 from runtimed.protocol.operation import Edit, Operation, ReplyBody, read_reply
@@ -93,7 +94,7 @@ class Room:
         )
         self.contents = RoomContents(notebook_id, self.store, self.log, self.document, settings.limits.keep_days)
         self.history = RoomHistory(notebook_id, self.store, self.document, self._work)
-        self._restoring = asyncio.Lock()
+        self._rewriting = asyncio.Lock()
         self._trust = environments.trust
         self._settings = settings
         self._environments = environments
@@ -181,7 +182,7 @@ class Room:
 
     async def restore_version(self, version: int, actor: Actor, request_id: int) -> RestoreVersionReply:
         """Restore a version of the notebook; see `RoomHistory.restore`. A resent request is deduplicated."""
-        async with self._restoring:
+        async with self._rewriting:
             stored = self.store.find_request(actor.client_id, request_id)
             if stored is not None:
                 return msgspec.convert(unpack(stored), RestoreVersionReply)
@@ -195,6 +196,23 @@ class Room:
                 )
                 self.remember(actor.client_id, request_id, reply)
             return reply
+
+    async def merge_copy(self, copy: bytes, actor: Actor, request_id: int) -> MergeCopyReply:
+        """Merge a copy of the document; see `DocumentWork.merge`. A resent request is deduplicated."""
+        async with self._rewriting:
+            stored = self.store.find_request(actor.client_id, request_id)
+            if stored is not None:
+                return msgspec.convert(unpack(stored), MergeCopyReply)
+            self.check_room()
+
+            def commit(merged: Merged) -> MergeCopyReply:
+                self.begin(actor)
+                with self.log.transaction():
+                    reply = self.document.merge(merged, actor)
+                    self.remember(actor.client_id, request_id, reply)
+                return reply
+
+            return await self._work.merge(copy, commit)
 
     # --- peers ---
 
@@ -397,7 +415,7 @@ class Room:
 
     @property
     def _is_busy(self) -> bool:
-        return self._work.is_busy or self._restoring.locked()
+        return self._work.is_busy or self._rewriting.locked()
 
     def close(self) -> None:
         """Detach from the host and close the files. Idempotent."""

@@ -201,6 +201,8 @@ def _in_room(
             return _answered(room.history.blame(CellId(cell_id), at, offset))
         case document_ops.RestoreVersion(version=version):
             return _answered(room.restore_version(version, peer.actor, asked.id))
+        case document_ops.MergeCopy(copy=copy):
+            return _answered(room.merge_copy(copy, peer.actor, asked.id))
         case execution_ops.GetBlob():
             return GetBlobReply(data=daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE))
         case StartBrowser():
