@@ -45,6 +45,7 @@ _NAMES: Final = {
     "__aexit__": "__exit__",
     "__aiter__": "__iter__",
     "__anext__": "__next__",
+    "asynccontextmanager": "contextmanager",
     "aclose": "close",
     "anext": "next",
     "Event loops and threads": "Threads",

@@ -50,6 +50,8 @@ def this_python() -> Iterator[None]:
         patch.setenv("RUNTIMED_ENV", "current")
         # What spare kernels do, the tests of the pool show; here they would take time from kernels that are awaited.
         patch.setenv("RUNTIMED_POOL_SIZE", "0")
+        # Tests that edit a file say themselves when it is merged; those of autosave turn it on.
+        patch.setenv("RUNTIMED_AUTOSAVE", "off")
         yield
 
 

@@ -450,6 +450,9 @@ class SessionStatus:
         duration: From its start to its end, or to now.
         peers: Number of connected clients.
         error: For status `error`: exit code or signal, and the last lines of standard error.
+        file: Real path of its notebook file; None if it has none.
+        file_notice: What there is to say of the file: why it was not saved, or what was edited in both; None if the two
+            agree, or will in a few seconds.
     """
 
     session_id: str
@@ -470,6 +473,8 @@ class SessionStatus:
     kernel_status: KernelStatus | None = None
     kernel_pid: int | None = None
     env_source: str | None = None
+    file: str | None = None
+    file_notice: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -524,6 +529,21 @@ class OpenedNotebook:
     kept: tuple[CellId, ...] = ()
     conflicts: Mapping[CellId, CellId] = field(default_factory=dict)
     metadata_conflict: bool = False
+
+    @property
+    def differences(self) -> list[str]:
+        """Sentences that say where both sides had changed, and what was kept; empty if none had."""
+        found = [
+            f"Cell {cell_id} differs in the session and the file: the file's version is cell {twin}, behind it"
+            for cell_id, twin in self.conflicts.items()
+        ]
+        found += [
+            f"Cell {cell_id} is gone from the file and was changed in the session, which keeps it"
+            for cell_id in self.kept
+        ]
+        if self.metadata_conflict:
+            found.append("The notebook's metadata differ in the session and the file: the session keeps its own")
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

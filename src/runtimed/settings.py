@@ -88,6 +88,7 @@ class Settings:
         env_keep_days: Retention of an environment after its last use, in days; None for ever.
         env_max_count: Largest number of environments; the least recently used are evicted.
         env_max_bytes: Largest size of all environments together, in bytes; None for no limit.
+        autosave: Whether sessions are saved into their notebook files by themselves, and merge outside edits of them.
         log_level: Level of its log.
         pool_size: Number of spare kernels of each recently started kind; above 0 a spare browser is kept, too.
         pool_min_memory: Available memory of the machine or the container, in bytes, below which no spare is kept; None
@@ -104,6 +105,7 @@ class Settings:
     env_keep_days: float | None
     env_max_count: int
     env_max_bytes: int | None
+    autosave: bool
     log_level: str
     pool_size: int
     pool_min_memory: int | None
@@ -113,6 +115,11 @@ class Settings:
     def log_path(self) -> Path:
         """The daemon's log file."""
         return self.data_dir / "daemon.log"
+
+    @property
+    def files_dir(self) -> Path:
+        """Folder of the locks under which notebook files are read and written."""
+        return self.data_dir / "files"
 
     @property
     def environments_dir(self) -> Path:
@@ -158,6 +165,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         env_keep_days=_read(env, "RUNTIMED_ENV_KEEP_DAYS", _days, _ENV_KEEP_DAYS),
         env_max_count=_read(env, "RUNTIMED_ENV_MAX_COUNT", _count, 100),
         env_max_bytes=_read(env, "RUNTIMED_ENV_MAX_BYTES", _size, _ENV_MAX_BYTES),
+        autosave=_read(env, "RUNTIMED_AUTOSAVE", _on_or_off, True),
         log_level=_read(env, "RUNTIMED_LOG_LEVEL", _log_level, "INFO"),
         pool_size=_read(env, "RUNTIMED_POOL_SIZE", _pool_size, 1),
         pool_min_memory=_read(env, "RUNTIMED_POOL_MIN_MEMORY", _size_or_zero, _POOL_MIN_MEMORY),
@@ -206,6 +214,12 @@ def _log_level(text: str) -> str:
     if text.upper() not in logging.getLevelNamesMapping():
         raise ValueError("DEBUG, INFO, WARNING, ERROR or CRITICAL")
     return text.upper()
+
+
+def _on_or_off(text: str) -> bool:
+    if text.lower() not in ("on", "off"):
+        raise ValueError("`on` or `off`")
+    return text.lower() == "on"
 
 
 def _number(text: str) -> float:

@@ -75,6 +75,8 @@ def test_sessions_are_listed_for_people_and_programs(runtimed: Command):
             "kernel_status": status.kernel_status,
             "kernel_pid": status.kernel_pid,
             "env_source": status.env_source,
+            "file": None,
+            "file_notice": None,
         }
         assert 0 < listed[name]["duration"] <= status.duration.total_seconds()
 

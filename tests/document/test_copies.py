@@ -18,7 +18,6 @@ from runtimed.document.notebook import NotebookDocument
 from runtimed.document.replaying import Replay
 from runtimed.errors import NotebookFileError
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
-from runtimed.notebook_file.merging import FILE_KEY
 from tests.document.edited import EditedDocument
 
 ID = SessionId("n")
@@ -33,7 +32,6 @@ def a_document() -> EditedDocument:
     document.add_cell(A, "one\ntwo\n", "code", author=ME)
     document.add_cell(B, "b", "markdown", author=ME)
     document.set_entry("k", "v", author=ME)
-    document.set_entry(FILE_KEY, "{}", author=ME)
     return document
 
 
@@ -189,10 +187,6 @@ REFUSED: list[tuple[Callable[[Any, bytes, bytes], object], str]] = [
     (
         lambda t, _cells, _cell: t.put(t.get(core.ROOT, "metadata")[1], "x" * 2000, Put.Str, "1"),
         "A metadata key may have at most",
-    ),
-    (
-        lambda t, _cells, _cell: t.put(t.get(core.ROOT, "metadata")[1], FILE_KEY, Put.Str, "{}x"),
-        "it changes the notebook's entry 'notebook_file'",
     ),
 ]
 

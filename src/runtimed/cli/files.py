@@ -11,7 +11,8 @@ from runtimed.cli.as_json import jsonable, print_json
 from runtimed.cli.console import say
 from runtimed.cli.exits import Exit
 from runtimed.cli.reach import find_session, reach
-from runtimed.client import ExportFormat
+from runtimed.client import Client, ExportFormat
+from runtimed.errors import NotebookFileError
 from runtimed.ids import SessionId
 from runtimed.models import OpenedNotebook
 from runtimed.notebook_file.reading import FORMAT
@@ -30,12 +31,23 @@ _SUFFIXES: Final[dict[str, ExportFormat]] = {
 
 
 def open_(arguments: argparse.Namespace) -> int:
-    """Take a notebook file into its session."""
+    """Take a notebook file into its session: the one that has it already, or the one that is named after it."""
     path = real_path(arguments.file)
-    session_id = session_id_of(path)
-    with reach("open").Session(session_id) as session:
-        opened = session.open_notebook(path)
+    client, session_id = reach("open"), session_id_of(path)
+    try:
+        opened = _open(client, session_id, path)
+    except NotebookFileError as exc:
+        owner = exc.data.get("session_id")
+        if owner is None:
+            raise
+        session_id = SessionId(owner)
+        opened = _open(client, session_id, path)
     return _tell(session_id, opened, as_json=arguments.json)
+
+
+def _open(client: Client, session_id: SessionId, path: Path) -> OpenedNotebook:
+    with client.Session(session_id) as session:
+        return session.open_notebook(path)
 
 
 def import_(arguments: argparse.Namespace) -> int:
@@ -59,12 +71,8 @@ def _tell(session_id: SessionId, opened: OpenedNotebook, *, as_json: bool) -> in
     for what, cells in (("added", opened.added), ("changed", opened.changed), ("deleted", opened.deleted)):
         if cells:
             say(f"{len(cells)} cell{'' if len(cells) == 1 else 's'} {what}")
-    for cell_id, twin in opened.conflicts.items():
-        say(f"Cell {cell_id} differs in the session and the file: the file's version is cell {twin}, behind it")
-    for cell_id in opened.kept:
-        say(f"Cell {cell_id} is gone from the file and was changed in the session, which keeps it")
-    if opened.metadata_conflict:
-        say("The notebook's metadata differ in the session and the file: the session keeps its own")
+    for sentence in opened.differences:
+        say(sentence)
     return Exit.OK
 
 

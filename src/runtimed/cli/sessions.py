@@ -48,6 +48,9 @@ def sessions(arguments: argparse.Namespace) -> int:
             ],
             ids=["SESSION"],
         )
+        for one in found:
+            if one.file_notice is not None:
+                say(f"{one.session_id}: {one.file_notice}")
     else:
         what = "No sessions" if arguments.kind is None else f"No {arguments.kind} sessions"
         say(what if arguments.status is None else f"{what} are {arguments.status}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,9 @@ from runtimed.client.files import (
     ExportFormat,
     check_format,
     export,
+    file_to_own,
     is_document,
+    lock_file_of,
     merge_file,
     prepare_save,
     read_document_file,
@@ -346,12 +349,15 @@ class AsyncSession(AsyncHandle):
             What was taken, and where both sides had changed.
 
         Raises:
-            NotebookFileError: If there is no such file, it is not understood, or too large. The session is unchanged.
+            NotebookFileError: If there is no such file, it is not understood or too large, or it is the file of another
+                active session. The session is unchanged.
 
         Source: nbformat 4.5.
         """
-        real, notebook = await work(read_notebook_file, path)
-        return await self._take_in(real, notebook, becomes_its_own=True)
+        await self.connect()
+        async with self._saving():
+            real, notebook = await work(read_notebook_file, path)
+            return await self._take_in(real, notebook, becomes_its_own=True)
 
     async def import_notebook(self, path: str | os.PathLike[str]) -> OpenedNotebook:
         """Take the cells of a file into the session, which does not become its own: `save` writes elsewhere.
@@ -385,7 +391,8 @@ class AsyncSession(AsyncHandle):
 
     async def _take_in(self, path: Path, notebook: NotebookFile, *, becomes_its_own: bool) -> OpenedNotebook:
         await self.connect()
-        contents = await self._perform(calls.read_contents(self._notebook, outputs=False))
+        own = path if becomes_its_own else None
+        contents = await self._perform(calls.read_contents(self._notebook, own, outputs=False))
         imports, opened = await work(merge_file, contents, path, notebook, becomes_its_own=becomes_its_own)
         await self._perform(calls.take_in(self._notebook, imports))
         return opened
@@ -403,19 +410,33 @@ class AsyncSession(AsyncHandle):
             The file's real path.
 
         Raises:
-            NotebookFileError: If the file cannot or must not be written. It is as it was.
+            NotebookFileError: If the file cannot or must not be written, or is that of another active session.
         """
         await self.connect()
-        contents = await self._perform(calls.read_contents(self._notebook))
-        save = await work(prepare_save, contents, path)
-        if save.record != contents.record:
-            await self._perform(calls.record_file(self._notebook, save.record))
+        async with self._saving():
+            contents = await self._perform(calls.read_contents(self._notebook, await work(file_to_own, path)))
+            save = await work(prepare_save, contents, path)
+            if save.record != contents.record:
+                await self._perform(calls.record_file(self._notebook, save.record))
+            try:
+                await work(write_file, save)
+            except NotebookFileError:
+                await self._perform(
+                    calls.forget_file(self._notebook, Path(save.record.path))
+                    if contents.record is None
+                    else calls.record_file(self._notebook, contents.record)
+                )
+                raise
+            return Path(save.record.path)
+
+    @contextlib.asynccontextmanager
+    async def _saving(self) -> AsyncIterator[None]:
+        """Keep others from reading and writing the session's file in the block."""
+        lock = await work(lock_file_of, self._notebook.id)
         try:
-            await work(write_file, save)
-        except NotebookFileError:
-            await self._perform(calls.record_file(self._notebook, contents.record))
-            raise
-        return Path(save.record.path)
+            yield
+        finally:
+            lock.close()
 
     async def export(self, format: ExportFormat = "ipynb") -> bytes:  # noqa: A002  # as `runtimed export --format`
         """Return the session in the format of a file.

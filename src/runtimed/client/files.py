@@ -8,19 +8,20 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, BinaryIO, Final, Literal, get_args
 
 import msgspec
 
 from runtimed.client.calls.files import Contents, Imports, imports_of
 from runtimed.client.given import check_choice
 from runtimed.errors import InvalidCell, NotebookFileError, RuntimedError, SessionError
-from runtimed.ids import CellId
+from runtimed.ids import CellId, SessionId
 from runtimed.models import OpenedNotebook
 from runtimed.notebook_file.merging import FileRecord, merge, record_of
 from runtimed.notebook_file.reading import FORMAT, NotebookFile, read_notebook
 from runtimed.notebook_file.writing import with_former_outputs, write_notebook
 from runtimed.protocol.document_operations import MAX_COPY
+from runtimed.settings import read_settings
 
 __all__ = [
     "KERNELSPECS",
@@ -28,7 +29,9 @@ __all__ = [
     "Save",
     "check_format",
     "export",
+    "file_to_own",
     "is_document",
+    "lock_file_of",
     "merge_file",
     "new_file",
     "prepare_save",
@@ -64,6 +67,20 @@ def new_file(path: str | os.PathLike[str]) -> Path:
     if os.path.lexists(real):
         raise NotebookFileError(f"{real} exists already: open_notebook() takes its cells in", path=str(real))
     return real
+
+
+def file_to_own(path: str | os.PathLike[str] | None) -> Path | None:
+    """Return the real path of the file that a session is saved to; None for the one that it has."""
+    from runtimed.storage.notebook_files import real_path  # noqa: PLC0415  # brings SQLite
+
+    return None if path is None else real_path(path)
+
+
+def lock_file_of(session_id: SessionId) -> BinaryIO:
+    """Return a lock that others wait for who save or open the session's file; closing it lets them go on."""
+    from runtimed.storage.notebook_files import lock_saving  # noqa: PLC0415  # brings SQLite
+
+    return lock_saving(read_settings().files_dir, session_id)
 
 
 def read_notebook_file(path: str | os.PathLike[str]) -> tuple[Path, NotebookFile]:

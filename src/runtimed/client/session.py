@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,9 @@ from runtimed.client.files import (
     ExportFormat,
     check_format,
     export,
+    file_to_own,
     is_document,
+    lock_file_of,
     merge_file,
     prepare_save,
     read_document_file,
@@ -351,12 +354,15 @@ class Session(BlockingHandle):
             What was taken, and where both sides had changed.
 
         Raises:
-            NotebookFileError: If there is no such file, it is not understood, or too large. The session is unchanged.
+            NotebookFileError: If there is no such file, it is not understood or too large, or it is the file of another
+                active session. The session is unchanged.
 
         Source: nbformat 4.5.
         """
-        real, notebook = work(read_notebook_file, path)
-        return self._take_in(real, notebook, becomes_its_own=True)
+        self.connect()
+        with self._saving():
+            real, notebook = work(read_notebook_file, path)
+            return self._take_in(real, notebook, becomes_its_own=True)
 
     def import_notebook(self, path: str | os.PathLike[str]) -> OpenedNotebook:
         """Take the cells of a file into the session, which does not become its own: `save` writes elsewhere.
@@ -390,7 +396,8 @@ class Session(BlockingHandle):
 
     def _take_in(self, path: Path, notebook: NotebookFile, *, becomes_its_own: bool) -> OpenedNotebook:
         self.connect()
-        contents = self._perform(calls.read_contents(self._notebook, outputs=False))
+        own = path if becomes_its_own else None
+        contents = self._perform(calls.read_contents(self._notebook, own, outputs=False))
         imports, opened = work(merge_file, contents, path, notebook, becomes_its_own=becomes_its_own)
         self._perform(calls.take_in(self._notebook, imports))
         return opened
@@ -408,19 +415,33 @@ class Session(BlockingHandle):
             The file's real path.
 
         Raises:
-            NotebookFileError: If the file cannot or must not be written. It is as it was.
+            NotebookFileError: If the file cannot or must not be written, or is that of another active session.
         """
         self.connect()
-        contents = self._perform(calls.read_contents(self._notebook))
-        save = work(prepare_save, contents, path)
-        if save.record != contents.record:
-            self._perform(calls.record_file(self._notebook, save.record))
+        with self._saving():
+            contents = self._perform(calls.read_contents(self._notebook, work(file_to_own, path)))
+            save = work(prepare_save, contents, path)
+            if save.record != contents.record:
+                self._perform(calls.record_file(self._notebook, save.record))
+            try:
+                work(write_file, save)
+            except NotebookFileError:
+                self._perform(
+                    calls.forget_file(self._notebook, Path(save.record.path))
+                    if contents.record is None
+                    else calls.record_file(self._notebook, contents.record)
+                )
+                raise
+            return Path(save.record.path)
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Keep others from reading and writing the session's file in the block."""
+        lock = work(lock_file_of, self._notebook.id)
         try:
-            work(write_file, save)
-        except NotebookFileError:
-            self._perform(calls.record_file(self._notebook, contents.record))
-            raise
-        return Path(save.record.path)
+            yield
+        finally:
+            lock.close()
 
     def export(self, format: ExportFormat = "ipynb") -> bytes:  # noqa: A002  # as `runtimed export --format`
         """Return the session in the format of a file.

@@ -8,10 +8,11 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
-from runtimed.errors import SessionError, SessionNotFound, StorageError
+from runtimed.errors import NotebookFileError, SessionError, SessionNotFound, StorageError
 from runtimed.ids import SessionId, check_new_session_id, check_session_id
 from runtimed.lifecycle import Limits, SessionEvent, SessionState, close_reason, step
 from runtimed.models import AuditAction
+from runtimed.notebook_file.merging import FileRecord
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.registry_store import RegistryStore, SessionRow
 
@@ -204,6 +205,43 @@ class Registry:
         self._store.delete(session_id, note)
         self._used_at.pop(session_id, None)
         logger.info("session %r was deleted by client %s", session_id, actor.client_id)
+
+    # --- notebook files ---
+
+    def file(self, session_id: str) -> FileRecord | None:
+        """Return what a session knows of its notebook file; None if it has none."""
+        return FileRecord.of_text(self._store.file(session_id))
+
+    def file_path(self, session_id: str) -> str | None:
+        """Return the real path of a session's notebook file; None if it has none."""
+        return self._store.file_path(session_id)
+
+    def check_file(self, session_id: str, path: str) -> None:
+        """Refuse a notebook file that is another active session's.
+
+        Raises:
+            NotebookFileError: If it is.
+        """
+        owner = self._store.owner_of_file(path)
+        if owner is not None and owner != session_id and (row := self.find(owner)) and row.status == "active":
+            raise NotebookFileError(
+                f"{path} is the file of the session {owner!r}, which is active: join that one, or stop it first",
+                path=path,
+                session_id=owner,
+            )
+
+    def set_file(self, session_id: str, path: str, record: str | None) -> None:
+        """Store what a session knows of its notebook file, which is no other session's any more; None for nothing.
+
+        Raises:
+            NotebookFileError: If it is another active session's.
+        """
+        self.check_file(session_id, path)
+        self._store.put_file(session_id, path, record)
+
+    def files_of_active(self) -> builtins.list[tuple[SessionId, str]]:
+        """Return id and path of each active session that has a notebook file."""
+        return [(SessionId(session_id), path) for session_id, path in self._store.files_of_active()]
 
     def deleted(self) -> builtins.list[SessionId]:
         """Return the ids of sessions that were deleted and not started again."""

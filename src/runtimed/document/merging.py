@@ -40,7 +40,6 @@ from runtimed.document.notebook import NotebookDocument
 from runtimed.document.text_edit import find_edit
 from runtimed.errors import InvalidCell, NotebookFileError, SessionError, StorageError
 from runtimed.ids import CellId, SessionId
-from runtimed.notebook_file.merging import FILE_KEY
 
 __all__ = ["MergedCopy", "merge_copy"]
 
@@ -141,11 +140,8 @@ def _check(document: NotebookDocument, merged: NotebookDocument) -> None:
         raise _refused(f"with it, {merged.foreign_content}")
     if merged.notebook_id != document.notebook_id:
         raise _refused("it changes the notebook_id")
-    metadata = merged.all_metadata()
-    if metadata.get(FILE_KEY) != document.metadata(FILE_KEY):
-        raise _refused(f"it changes the notebook's entry {FILE_KEY!r}, which only the session writes")
     try:
-        for key, value in metadata.items():
+        for key, value in merged.all_metadata().items():
             if document.metadata(key) != value:
                 check_metadata(key, value)
         for cell in merged.cells():

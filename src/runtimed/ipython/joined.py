@@ -22,7 +22,7 @@ class JoinedSessions:
         self._sessions: dict[str, Session] = {}
         self.current: SessionId | None = None
 
-    def join(self, notebook_id: str, *, label: str | None) -> Session:
+    def join(self, notebook_id: str, *, label: str | None, notebook: Path | None = None) -> Session:
         """Return the connected handle of a session. The first one that is joined becomes the default.
 
         Every session gets its id from here, so it is durable: it stays until somebody stops it.
@@ -30,12 +30,15 @@ class JoinedSessions:
         Args:
             notebook_id: Its id.
             label: This client's name for people.
+            notebook: The notebook's file, which the frontend writes; None if it is unknown.
 
         Raises:
             SessionError: If the id is invalid.
             DaemonUnavailable: If no daemon can be reached or started.
         """
-        session = self._sessions.get(notebook_id) or Session(notebook_id, label=label)
+        session = self._sessions.get(notebook_id)
+        if session is None:
+            session = Session(notebook_id, label=label, writes_file=None if notebook is None else str(notebook))
         session.connect()
         self._sessions[notebook_id] = session
         if self.current is None:

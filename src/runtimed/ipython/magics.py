@@ -554,7 +554,7 @@ class RuntimedMagics(Magics):
     def _join(self, notebook_id: str) -> Session:
         if not self.sessions.is_joined(notebook_id):
             self._check_is_notebook(notebook_id)
-        return self.sessions.join(notebook_id, label=self._label())
+        return self.sessions.join(notebook_id, label=self._label(), notebook=notebook_file(self.shell))
 
     @staticmethod
     def _check_is_notebook(notebook_id: str) -> None:

@@ -93,6 +93,8 @@ def _session_rows(status: SessionStatus) -> list[tuple[str, str]]:
         rows.append(("kernel", f"{status.kernel_type}, starting"))
     else:
         rows.append(("kernel", "none; the next cell starts one"))
+    if status.file is not None:
+        rows.append(("file", printable(status.file if status.file_notice is None else status.file_notice)))
     if status.error:
         rows.append(("error", printable(status.error.strip(), "\n").replace("\n", "\n       ")))
     return rows

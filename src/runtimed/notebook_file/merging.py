@@ -9,16 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from runtimed.notebook_file.reading import FileCell, NotebookFile
 
-__all__ = ["FILE_KEY", "FileRecord", "Merge", "PutCell", "merge", "record_of"]
-
-FILE_KEY: Final = "notebook_file"
-"""Key of the document's metadata under which a session has the record of its file."""
+__all__ = ["FileRecord", "Merge", "PutCell", "merge", "record_of"]
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):

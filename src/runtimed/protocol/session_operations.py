@@ -20,6 +20,8 @@ __all__ = [
     "FoundIds",
     "GetAudit",
     "GetAuditReply",
+    "GetFile",
+    "GetFileReply",
     "GetSession",
     "GetSessionReply",
     "GetStatus",
@@ -33,6 +35,7 @@ __all__ = [
     "RoomStatus",
     "SessionDaemonOperation",
     "SessionRoomOperation",
+    "SetFile",
     "ShutdownDaemon",
     "StopSession",
     "StopSessionReply",
@@ -49,7 +52,11 @@ class JoinReply(ReplyBody, frozen=True):
 
 
 class Join(InRoom[JoinReply], frozen=True, tag="join"):
-    """Join a session as a peer, until the connection ends. Joining alone does not start a session."""
+    """Join a session as a peer, until the connection ends. Joining alone does not start a session.
+
+    `writes_file` is the path of a notebook file that the client's editor writes itself: as long as it is here, the
+    daemon does not write it.
+    """
 
     kind = None
     is_use = False
@@ -58,6 +65,7 @@ class Join(InRoom[JoinReply], frozen=True, tag="join"):
     keep_alive: Seconds = 30.0
     timeout_minutes: Minutes | None = None
     max_duration_minutes: Minutes | None = None
+    writes_file: str | None = None
 
 
 class GetSessionReply(ReplyBody, frozen=True):
@@ -81,6 +89,31 @@ class GetAudit(OnSession[GetAuditReply], frozen=True, tag="audit"):
 
     page: Page = 1
     page_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_AUDIT_PAGE)] = 100
+
+
+class GetFileReply(ReplyBody, frozen=True):
+    """What a session knows of its notebook file (`FileRecord` as JSON text); None if it has none."""
+
+    record: str | None = None
+
+
+class GetFile(OnSession[GetFileReply], frozen=True, tag="file"):
+    """Read what a session knows of its notebook file.
+
+    With `path`, raises NotebookFileError if that is the file of another session, which is active.
+    """
+
+    path: str | None = None
+
+
+class SetFile(OnSession[Done], frozen=True, tag="set_file"):
+    """Store what a session knows of its notebook file, `FileRecord` as JSON text. Without it the session has no file.
+
+    Raises NotebookFileError if it is the file of another session, which is active. One that has ended loses it.
+    """
+
+    path: str
+    record: str | None = None
 
 
 class ListSessionsReply(ReplyBody, frozen=True):
@@ -207,6 +240,8 @@ SessionDaemonOperation = (
     | FlushPool
     | GetSession
     | GetAudit
+    | GetFile
+    | SetFile
     | StopSession
     | DeleteSession
 )

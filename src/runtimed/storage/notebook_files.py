@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from runtimed.errors import NotebookFileError
+from runtimed.ids import SessionId, stored_name
 
-__all__ = ["MAX_FILE", "ReadFile", "read_bytes", "read_file", "real_path", "replace_file"]
+__all__ = [
+    "MAX_FILE",
+    "Identity",
+    "ReadFile",
+    "identity_of",
+    "lock_saving",
+    "read_bytes",
+    "read_file",
+    "real_path",
+    "renamed_to",
+    "replace_file",
+]
 
 MAX_FILE: Final = 2**30
 """Largest notebook file that is read, in bytes."""
+
+
+Identity = tuple[int, ...]
+"""Device, inode, size and time of the last change of a file: a replaced or changed one has another."""
 
 
 class ReadFile(NamedTuple):
@@ -132,6 +149,26 @@ def replace_file(path: Path, content: bytes, former: os.stat_result | None) -> N
             temporary.unlink()
 
 
+def lock_saving(folder: Path, session_id: SessionId) -> BinaryIO:
+    """Wait until nobody else saves or opens a session's file; return the lock, an open file.
+
+    Args:
+        folder: Folder of the locks; created if it does not exist.
+        session_id: The session.
+
+    Raises:
+        NotebookFileError: If there can be no lock.
+    """
+    path = folder / stored_name(session_id)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = path.open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as exc:
+        raise NotebookFileError(f"{path} cannot be locked: {exc.strerror or exc}", path=str(path)) from exc
+    return file
+
+
 def _sync_folder(folder: Path) -> None:
     file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -147,7 +184,29 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _identity(status: os.stat_result | None) -> tuple[int, ...] | None:
+def identity_of(path: Path) -> Identity | None:
+    """Return which file there is; None if there is none.
+
+    What cannot be looked at is like another file: reading it says why.
+    """
+    try:
+        return _identity(path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        return (exc.errno or 0,)
+
+
+def renamed_to(path: Path, former: Identity) -> Path | None:
+    """Return the file in the same folder that a file was renamed to; None if it is not there."""
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if _identity(entry.stat(follow_symlinks=False)) == former:
+                return Path(entry.path)
+    return None
+
+
+def _identity(status: os.stat_result | None) -> Identity | None:
     return None if status is None else (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 

@@ -20,10 +20,13 @@ from runtimed.storage.rows import checksum, damaged_row, from_text, to_text
 
 __all__ = ["SCHEMA_VERSION", "RegistryStore", "SessionRow"]
 
-SCHEMA_VERSION: Final = 1
-"""Version of the registry's schema; a file with a higher one is refused."""
+SCHEMA_VERSION: Final = 2
+"""Version of the registry's schema; a file with a higher one is refused, one with a lower one is upgraded."""
 
 _APPLICATION_ID: Final = 0x52545247  # "RTRG"
+
+_FILES: Final = """CREATE TABLE files(
+    session_id TEXT PRIMARY KEY, path TEXT NOT NULL UNIQUE, record TEXT NOT NULL, checksum INTEGER NOT NULL)"""
 
 _SCHEMA: Final = (
     """CREATE TABLE sessions(
@@ -39,7 +42,9 @@ _SCHEMA: Final = (
         client_id TEXT, label TEXT, uid INTEGER, pid INTEGER, checksum INTEGER NOT NULL)""",
     "CREATE INDEX history_by_session ON history(session_id)",
     "CREATE TABLE set_aside(id INTEGER PRIMARY KEY, at REAL NOT NULL, session_id TEXT NOT NULL, row TEXT NOT NULL)",
+    _FILES,
 )
+_UPGRADES: Final = ((_FILES,),)
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +111,9 @@ class RegistryStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._db = Database(path, schema=_SCHEMA, version=SCHEMA_VERSION, application_id=_APPLICATION_ID)
+        self._db = Database(
+            path, schema=_SCHEMA, version=SCHEMA_VERSION, application_id=_APPLICATION_ID, upgrades=_UPGRADES
+        )
 
     def __enter__(self) -> RegistryStore:
         return self
@@ -250,7 +257,48 @@ class RegistryStore:
         with self._db.transaction():
             self._db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
             self._db.execute("DELETE FROM history WHERE session_id = ?", (session_id,))
+            self._db.execute("DELETE FROM files WHERE session_id = ?", (session_id,))
             self.add_history(session_id, note)
+
+    def file(self, session_id: str) -> str | None:
+        """Return the record of a session's notebook file; None if it has none, or the record is damaged."""
+        row = self._db.row("SELECT * FROM files WHERE session_id = ?", (session_id,))
+        if row is None:
+            return None
+        if not _intact(row):
+            logger.error("%s: the record of the file of session %r is damaged", self._db.path, session_id)
+            return None
+        return str(row[2])
+
+    def file_path(self, session_id: str) -> str | None:
+        """Return the path of a session's notebook file; None if it has none."""
+        row = self._db.row("SELECT path FROM files WHERE session_id = ?", (session_id,))
+        return None if row is None else str(row[0])
+
+    def owner_of_file(self, path: str) -> str | None:
+        """Return the session whose notebook file this is; None if it is nobody's."""
+        row = self._db.row("SELECT session_id FROM files WHERE path = ?", (path,))
+        return None if row is None else str(row[0])
+
+    def put_file(self, session_id: str, path: str, record: str | None) -> None:
+        """Store the record of a session's notebook file; it is no other session's any more.
+
+        Args:
+            session_id: The session.
+            path: The file's real path.
+            record: What the session knows of it; None if it is not its file any more.
+        """
+        with self._db.transaction():
+            self._db.execute("DELETE FROM files WHERE session_id = ? OR path = ?", (session_id, path))
+            if record is not None:
+                values = (session_id, path, record)
+                self._db.execute("INSERT INTO files VALUES (?, ?, ?, ?)", (*values, _checksum(values)))
+
+    def files_of_active(self) -> builtins.list[tuple[str, str]]:
+        """Return id and path of each active session that has a notebook file."""
+        query = """SELECT session_id, path FROM files JOIN sessions USING (session_id)
+            WHERE status = 'active' ORDER BY session_id"""
+        return [(str(session_id), str(path)) for session_id, path in self._db.rows(query)]
 
     def deleted(self) -> builtins.list[str]:
         """Return the ids of the deleted sessions that were not started again."""

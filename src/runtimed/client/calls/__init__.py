@@ -63,7 +63,7 @@ from runtimed.client.calls.executions import (
     run,
     wait,
 )
-from runtimed.client.calls.files import Contents, merge_copy, read_contents, record_file, take_in
+from runtimed.client.calls.files import Contents, forget_file, merge_copy, read_contents, record_file, take_in
 from runtimed.client.calls.kernel import (
     ask_kernel,
     complete,
@@ -119,6 +119,7 @@ __all__ = [
     "find_executions",
     "find_sessions",
     "flush_pool",
+    "forget_file",
     "get",
     "get_cell",
     "get_cell_execution_count",

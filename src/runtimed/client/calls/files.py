@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.client.calls.cells import iter_cells, iter_whole_cells
-from runtimed.client.calls.metadata import get_metadata, get_notebook_metadata, set_metadata
+from runtimed.client.calls.metadata import get_notebook_metadata
 from runtimed.client.calls.notebook import Notebook, check_text
 from runtimed.client.flows import Flow, ask
 from runtimed.document.checks import (
@@ -24,12 +24,22 @@ from runtimed.document.entries import text_of
 from runtimed.errors import CellNotFound, InvalidCell, NotebookFileError
 from runtimed.ids import CellId, SessionId
 from runtimed.models import OpenedNotebook
-from runtimed.notebook_file.merging import FILE_KEY, FileRecord, Merge
+from runtimed.notebook_file.merging import FileRecord, Merge
 from runtimed.notebook_file.reading import FileCell, NotebookFile, without_transient
 from runtimed.notebook_file.writing import ATTACHMENTS, file_cell, file_id
 from runtimed.protocol import document_operations as document_ops
+from runtimed.protocol import session_operations as session_ops
 
-__all__ = ["Contents", "Imports", "imports_of", "merge_copy", "read_contents", "record_file", "take_in"]
+__all__ = [
+    "Contents",
+    "Imports",
+    "forget_file",
+    "imports_of",
+    "merge_copy",
+    "read_contents",
+    "record_file",
+    "take_in",
+]
 
 PIECE: Final = 2**20
 """Bytes of cells from which a request is sent: performing it holds up everybody else for some 20 ms."""
@@ -54,16 +64,21 @@ class Contents:
     record: FileRecord | None
 
 
-def read_contents(notebook: Notebook, *, outputs: bool = True) -> Flow[Contents]:
+def read_contents(notebook: Notebook, path: Path | None = None, *, outputs: bool = True) -> Flow[Contents]:
     """Return the session as a file has it.
 
     Args:
+        path: Real path of a file that is to become its own; None if none is.
         outputs: Whether with all outputs, those beyond the daemon's limit included, or with none.
+
+    Raises:
+        NotebookFileError: If it is the file of another active session.
     """
+    known = yield from ask(session_ops.GetFile(notebook_id=notebook.id, path=None if path is None else str(path)))
     cells = yield from (iter_whole_cells(notebook) if outputs else iter_cells(notebook, outputs=False)).all()
     metadata = yield from get_notebook_metadata(notebook)
-    record = FileRecord.of_text((yield from get_metadata(notebook, FILE_KEY)))
     content = NotebookFile(metadata=without_transient(metadata), cells=tuple(map(file_cell, cells)))
+    record = FileRecord.of_text(known.record)
     return Contents(notebook.id, content, {file_id(cell.id): cell.id for cell in cells}, record)
 
 
@@ -139,9 +154,14 @@ def take_in(notebook: Notebook, imports: Imports) -> Flow[None]:
         yield from record_file(notebook, imports.record)
 
 
-def record_file(notebook: Notebook, record: FileRecord | None) -> Flow[None]:
-    """Note what the session and its file had when they were the same; None if the session has no file."""
-    yield from set_metadata(notebook, FILE_KEY, "" if record is None else record.text())
+def record_file(notebook: Notebook, record: FileRecord) -> Flow[None]:
+    """Note what the session and its file had when they were the same."""
+    yield from ask(session_ops.SetFile(notebook_id=notebook.id, path=record.path, record=record.text()))
+
+
+def forget_file(notebook: Notebook, path: Path) -> Flow[None]:
+    """Note that a file is not the session's."""
+    yield from ask(session_ops.SetFile(notebook_id=notebook.id, path=str(path)))
 
 
 def merge_copy(notebook: Notebook, path: Path, copy: bytes) -> Flow[OpenedNotebook]:

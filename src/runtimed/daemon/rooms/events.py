@@ -24,7 +24,8 @@ from runtimed.ids import HostEpoch, SessionId
 from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.codec import decode_event, encode_event, is_comm
 from runtimed.protocol.connection import Asked, ServingSide
-from runtimed.protocol.events import CommsMissed, Event
+from runtimed.protocol.events import CellChanged, Clear, CommsMissed, Display, Event, Failed, Finished, Started
+from runtimed.protocol.events import Stream as StreamText
 from runtimed.protocol.operation import ReplyBody
 from runtimed.storage.session_store import SessionStore
 from runtimed.transport.channel import TURN, Channel
@@ -49,6 +50,9 @@ _READ_REST: Final = 3600.0
 
 _READ_LATELY: Final = 1000
 """Number of executions that are remembered as being read; the oldest is evicted."""
+
+SHOWN: Final = (CellChanged, Clear, Display, Failed, Finished, Started, StreamText)
+"""Events that change what a notebook file shows."""
 
 PeerChannel = Channel[ServingSide[ClientOperation, Any]]
 """The connection to a client."""
@@ -249,6 +253,9 @@ class Stream:
 class EventLog:
     """Appends to a session's stored events, and gives the committed ones to the streams.
 
+    Args:
+        on_change: Called when something was committed that a notebook file shows.
+
     Attributes:
         notebook_id: The session.
         flow: Decides when streams that are behind may go on.
@@ -262,8 +269,10 @@ class EventLog:
         flow: Flow,
         max_output: int | None,
         clock: Callable[[], float] = time.time,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.notebook_id = notebook_id
+        self._on_change = on_change
         self._store = store
         self._checkpoints = Checkpoints(notebook_id, store, flow)
         self._max_output = max_output
@@ -303,6 +312,8 @@ class EventLog:
 
     def _publish(self) -> None:
         entries, self._committing = self._committing, []
+        if any(isinstance(event, SHOWN) for _, event, _, _ in entries):
+            self._on_change()
         end = time.monotonic() + TURN
         for place, stream in enumerate(list(self._streams)):
             if place == 0 or time.monotonic() < end:

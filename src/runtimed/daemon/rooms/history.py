@@ -25,7 +25,6 @@ from runtimed.document.tasks import BlameCell, ReadVersion, Task
 from runtimed.errors import StorageError, VersionNotFound
 from runtimed.ids import CellId, ExecutionId, SessionId
 from runtimed.models import NotebookEdit
-from runtimed.notebook_file.merging import FILE_KEY
 from runtimed.protocol.document_operations import GetHistory, GetHistoryReply, HistoryPiece, StoredCell
 from runtimed.storage.audit import Actor
 from runtimed.storage.history import EditRow
@@ -198,11 +197,9 @@ class RoomHistory:
             if self._document.content.cell(cell_id) is not None:
                 edit("deleted", actor, partial(editing.delete_cell, cell_id=cell_id))
                 yield 1
-        # What the notebook's file held when it was last read or written is no content, and a restore changes no file.
-        metadata = {key: value for key, value in wanted.metadata.items() if key != FILE_KEY}
-        for key in self._document.content.all_metadata().keys() - metadata.keys() - {FILE_KEY}:
+        for key in self._document.content.all_metadata().keys() - wanted.metadata.keys():
             yield edit("metadata", actor, partial(editing.delete_metadata, key=key)) is not None
-        for key, value in metadata.items():
+        for key, value in wanted.metadata.items():
             yield edit("metadata", actor, partial(editing.set_metadata, key=key, value=value)) is not None
 
     def _record(self, cell: StoredCell) -> CellRecord:

@@ -50,6 +50,10 @@ class Presence:
         """Return the request with which a client joined; None if it is not here."""
         return next((join for here, join in self._peers.values() if here == client_id), None)
 
+    def is_written(self, path: str) -> bool:
+        """Whether an editor that is here writes this notebook file itself."""
+        return any(join.writes_file == path for _client_id, join in self._peers.values())
+
     def await_process(self, pid: int, started_at: float) -> None:
         """Count the process of an earlier daemon's client as a peer while it lives, or until an ephemeral client joins.
 

@@ -64,6 +64,7 @@ class Room:
         demand: Demand,
         clock: Callable[[], float],
         report: Callable[[str], None],
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.notebook_id = notebook_id
         self._report = report
@@ -80,7 +81,7 @@ class Room:
                 f"{self.store.damaged_wal}"
             )
         self.flow = Flow(demand, notebook_id)
-        self.log = EventLog(notebook_id, self.store, self.flow, settings.limits.max_output_bytes, clock)
+        self.log = EventLog(notebook_id, self.store, self.flow, settings.limits.max_output_bytes, clock, on_change)
         self.document = SharedDocument(notebook_id, self.store, self.log, clock, on_doubt=self._doubted)
         self._work = DocumentWork(
             notebook_id,
@@ -228,6 +229,10 @@ class Room:
     def leave(self, connection: Hashable) -> None:
         """Forget a connection that has ended. Harmless if it never joined."""
         self._presence.leave(connection)
+
+    def is_written(self, path: str) -> bool:
+        """Whether an editor that is here writes this notebook file itself."""
+        return self._presence.is_written(path)
 
     # --- life ---
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from runtimed.browser.profiles import check_profile_name, list_profiles, remove_profile
@@ -28,6 +29,7 @@ from runtimed.daemon.rooms.room import Room, database_path
 from runtimed.daemon.serving.listener import Connected, Listener
 from runtimed.daemon.serving.peer import Peer
 from runtimed.daemon.trouble import Trouble
+from runtimed.daemon.upkeep.autosave import Autosave
 from runtimed.daemon.upkeep.deletion import delete_session, finish_deletions
 from runtimed.daemon.upkeep.retention import Retention
 from runtimed.environments.maker import Environments
@@ -132,6 +134,7 @@ class Daemon:
         self._prune_at = self.started_at + PRUNE_FIRST
         self.sessions_dir = settings.data_dir / "sessions"
         self.retention = Retention(self, clock, steady)
+        self.autosave = Autosave(self.registry, clock, self._is_written, enabled=settings.autosave)
         self.memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
         if self.limits.max_kernel_memory is not None and self.memory_mechanism is None:
             logger.warning("this system cannot limit memory; RUNTIMED_MAX_KERNEL_MEMORY has no effect")
@@ -160,6 +163,7 @@ class Daemon:
         try:
             if joining:
                 await asyncio.wait(joining, timeout=ADOPTION_DEADLINE)
+            self.autosave.begin()
             on_ready()
             while not self._end.is_set():
                 delay = TICK
@@ -168,6 +172,7 @@ class Daemon:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._end.wait()
+            await self.autosave.finish()
         finally:
             self._listener.close()
         self.retention.close()
@@ -175,7 +180,8 @@ class Daemon:
             self._writing.cancel()
         # Each on its own: a step that fails must not keep the others from ending.
         detaching = {f"leaving session {id_!r} running": room.detach() for id_, room in self.rooms.items()}
-        await _finish_all({**detaching, "ending the spares": self.pool.flush()})
+        ending = {"ending the spares": self.pool.flush(), "leaving notebook files": self.autosave.close()}
+        await _finish_all({**detaching, **ending})
         await self._environments.close()
         self._listener.disconnect()
         # In one turn of the loop the channels report that they are closed, before the rooms close.
@@ -206,6 +212,7 @@ class Daemon:
                 for row in self.registry.active()
             }
             await _finish_all(ends)
+        await self.autosave.finish()  # as a client, which finds no listener later
         # Before the reply: a client that has it may connect again at once, and must find no daemon that ends.
         self._listener.close()
         asyncio.get_running_loop().call_soon(self.request_end)
@@ -253,6 +260,7 @@ class Daemon:
         """Delete an ended session with its data; see `deletion.delete_session`."""
         deleted = await delete_session(self, session_id, actor)
         if deleted:
+            self.autosave.forget(SessionId(session_id))
             self.retention.look_soon()
         return DeleteSessionReply(deleted=deleted)
 
@@ -306,6 +314,8 @@ class Daemon:
             self.retention.tick(now)
         with self._trouble.contained("the pool of spares"):
             self.pool.tick()
+        with self._trouble.contained("the notebook files"):
+            delay = min(delay, self.autosave.tick(now, self.rooms.__contains__))
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY
             # A daemon thread: the next process deletes what this one leaves half deleted.
@@ -430,12 +440,14 @@ class Daemon:
                     self.demand,
                     self.clock,
                     self.report,
+                    partial(self.autosave.changed, key),
                 )
             except StorageError as exc:
                 if "free" not in exc.data:
                     self.report(f"Session {notebook_id!r}: {exc.message}")
                 raise
             self.rooms[key] = room
+            self.autosave.opened(key)
         return self.rooms[key]
 
     def _check_room_for(self, notebook_id: SessionId) -> None:
@@ -448,6 +460,11 @@ class Daemon:
         """Return the flow of a session; its room must be open."""
         room = self.rooms.get(SessionId(notebook_id or ""))
         return None if room is None else room.flow
+
+    def _is_written(self, notebook_id: SessionId, path: str) -> bool:
+        """Whether an editor that is here writes a session's file itself."""
+        room = self.rooms.get(notebook_id)
+        return room is not None and room.is_written(path)
 
     def _close_unused_room(self, wanted: str) -> None:
         """Close the unused room that was opened first, to free a place for another one.

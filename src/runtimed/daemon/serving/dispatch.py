@@ -104,6 +104,14 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: DaemonOperation) -> Answer
             room = daemon.room(notebook_id)
             room.check_kind("kernel")
             return room.kernel.executions.queue()
+        case session_ops.GetFile(notebook_id=notebook_id, path=path):
+            if path is not None:
+                daemon.registry.check_file(notebook_id, path)
+            record = daemon.registry.file(check_session_id(notebook_id))
+            return session_ops.GetFileReply(record=None if record is None else record.text())
+        case session_ops.SetFile(notebook_id=notebook_id, path=path, record=record):
+            daemon.autosave.set_file(check_session_id(notebook_id), path, record)
+            return Done()
         case session_ops.StopSession():
             return _stop(daemon, peer, operation)
         case session_ops.DeleteSession():

@@ -54,6 +54,8 @@ def session_status(daemon: Daemon, row: SessionRow) -> SessionStatus:
         kernel_status=_kernel_status(row, room),
         kernel_pid=row.kernel_pid,
         env_source=row.env_source if active and room and room.hosted.exists else None,
+        file=daemon.registry.file_path(row.session_id),
+        file_notice=daemon.autosave.notice(SessionId(row.session_id)),
     )
 
 

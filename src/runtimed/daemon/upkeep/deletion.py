@@ -133,6 +133,7 @@ def _remove_files(settings: Settings, notebook_id: SessionId) -> list[Path]:
             shutil.rmtree(file)
         else:
             file.unlink(missing_ok=True)
+    (settings.files_dir / stored_name(notebook_id)).unlink(missing_ok=True)
     return [set_folder_aside(folder) for folder in folders_of(settings.browsers_dir, stored_name(notebook_id))]
 
 

@@ -79,7 +79,11 @@ class ProxyKernel:
         self._choice = choice
         self._restart = restart
         label = None if choice.notebook is None else choice.notebook.name
-        self._session = AsyncSession(choice.session_id, label=label or "a Jupyter frontend")
+        self._session = AsyncSession(
+            choice.session_id,
+            label=label or "a Jupyter frontend",
+            writes_file=None if choice.notebook is None else str(choice.notebook),
+        )
         self._translation = Translation()
         self._tasks: set[asyncio.Task[None]] = set()
         self._follows = asyncio.Event()

@@ -1,0 +1,314 @@
+"""A session's file has what the session has, and the session what others write into the file."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from runtimed import Client, NotebookFileError, Session
+from runtimed.daemon.upkeep import autosave
+from tests.conftest import own_daemon, processes_of, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def keeping() -> Iterator[Path]:
+    """A data folder whose daemon keeps the files of its sessions."""
+    folder = Path(tempfile.mkdtemp(prefix="rt"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNTIMED_AUTOSAVE", "on")
+        with own_daemon(folder):
+            yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def session(keeping: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Session]:
+    """A session whose file is `nb.ipynb` in the test's folder, with one cell, `1 + 1`."""
+    with Session(request.node.name) as session:
+        session.create_cell("1 + 1", cell_id="first")
+        session.save(tmp_path / "nb.ipynb")
+        yield session
+        session.stop()
+
+
+def sources(path: Path) -> dict[str, str]:
+    """Id and source of each cell in a file; none if it is no notebook at the moment."""
+    try:
+        return {cell["id"]: "".join(cell["source"]) for cell in json.loads(path.read_text("utf-8"))["cells"]}
+    except (ValueError, LookupError, OSError):
+        return {}
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Edit a file as an editor does, which replaces it."""
+    notebook = json.loads(path.read_text("utf-8"))
+    change(notebook)
+    other = path.with_name("other")
+    other.write_text(json.dumps(notebook))
+    other.replace(path)
+
+
+def set_source(cell_id: str, source: str) -> Callable[[dict[str, Any]], object]:
+    return lambda notebook: next(cell for cell in notebook["cells"] if cell["id"] == cell_id).update(source=source)
+
+
+def notice_of(session: Session) -> str | None:
+    return session.status().file_notice
+
+
+def test_what_runs_is_in_the_file_soon_also_when_nobody_is_here(keeping, tmp_path):
+    path = tmp_path / "nb.ipynb"
+    with Session("left alone") as session:
+        session.save(path)
+        session.queue_cell(session.create_cell("import time; time.sleep(1); print('at last')"))
+    wait_until(lambda: "at last\\n" in path.read_text("utf-8"), "the output is not in the file", timeout=40)
+    status = Client().sessions.get("left alone")
+    assert (status.peers, status.file, status.file_notice) == (0, str(path), None)
+    Client().sessions.stop("left alone")
+
+
+def test_a_file_that_has_everything_is_not_written_again(session, tmp_path):
+    session.set_source("first", "2")
+    wait_until(lambda: sources(tmp_path / "nb.ipynb") == {"first": "2"}, "it was not saved", timeout=40)
+    before = (tmp_path / "nb.ipynb").stat()
+    session.set_source("first", "3")
+    session.set_source("first", "2")
+    time.sleep(4)
+    after = (tmp_path / "nb.ipynb").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_an_outside_edit_is_merged_with_what_the_session_changes_meanwhile(session, tmp_path):
+    path = tmp_path / "nb.ipynb"
+    session.create_cell("mine", cell_id="second")
+    wait_until(lambda: "second" in sources(path), "it was not saved", timeout=40)
+
+    edit(path, set_source("first", "1 + 2"))
+    session.set_source("second", "still mine")
+
+    wait_until(lambda: session.get_cell_source("first") == "1 + 2", "it was not merged", timeout=40)
+    wait_until(lambda: sources(path) == {"first": "1 + 2", "second": "still mine"}, "they are not the same", timeout=40)
+    assert notice_of(session) is None
+
+
+def test_where_both_changed_a_cell_both_versions_stay_and_the_status_says_so(session, tmp_path):
+    path = tmp_path / "nb.ipynb"
+    session.set_source("first", "here")
+    edit(path, set_source("first", "there"))
+
+    wait_until(lambda: len(session.get_cell_ids()) == 2, "it was not merged", timeout=40)
+    first, twin = session.get_cells()
+    assert (first.source, twin.source) == ("here", "there")
+    wait_until(lambda: list(sources(path).values()) == ["here", "there"], "they are not the same", timeout=40)
+    assert notice_of(session) == (
+        f"Cell first differs in the session and the file: the file's version is cell {twin.id}, behind it"
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", '{"cells": [', "not a notebook", '{"nbformat": 9, "cells": []}', "\0" * 9]
+)
+def test_what_is_no_notebook_is_neither_taken_nor_overwritten(session, tmp_path, content):
+    path = tmp_path / "nb.ipynb"
+    whole = path.read_text("utf-8")
+    path.write_text(content)
+    wait_until(lambda: notice_of(session) is not None, "nobody was told", timeout=40)
+    assert str(path) in str(notice_of(session))
+
+    session.set_source("first", "2")
+    time.sleep(3.5)
+
+    assert path.read_text("utf-8") == content
+    assert session.get_cell_source("first") == "2"
+    path.write_text(whole)
+    wait_until(lambda: sources(path) == {"first": "2"}, "it does not go on", timeout=40)
+    assert notice_of(session) is None
+
+
+def test_a_file_that_is_deleted_is_not_written_again_by_itself(session, tmp_path):
+    path = tmp_path / "nb.ipynb"
+    path.unlink()
+    wait_until(lambda: notice_of(session) is not None, "nobody was told", timeout=40)
+    assert "was deleted or moved" in str(notice_of(session))
+    listed = subprocess.run([sys.executable, "-m", "runtimed", "sessions"], capture_output=True, text=True, check=True)
+    assert f"{session.notebook_id}: {notice_of(session)}" in listed.stdout
+    session.set_source("first", "2")
+    time.sleep(3.5)
+    assert not path.exists()
+
+    session.save()
+
+    assert sources(path) == {"first": "2"}
+    wait_until(lambda: notice_of(session) is None, "it is said still", timeout=40)
+
+
+def test_a_file_that_is_renamed_is_named_and_may_be_followed(session, tmp_path):
+    new = tmp_path / "new.ipynb"
+    wait_until(lambda: notice_of(session) is None, "there is something else", timeout=40)
+    time.sleep(1.5)  # it was looked at
+    (tmp_path / "nb.ipynb").rename(new)
+    wait_until(lambda: notice_of(session) is not None, "nobody was told", timeout=40)
+    assert f"was renamed to new.ipynb: open_notebook({str(new)!r}) makes it" in str(notice_of(session))
+
+    session.open_notebook(new)
+
+    session.set_source("first", "2")
+    wait_until(lambda: sources(new) == {"first": "2"}, "it was not followed", timeout=40)
+    assert not (tmp_path / "nb.ipynb").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "link to another notebook", "link to itself"])
+def test_a_file_that_is_replaced_by_something_else_is_left_alone(session, tmp_path, kind):
+    path, other = tmp_path / "nb.ipynb", tmp_path / "another.ipynb"
+    shutil.copy(path, other)
+    edit(other, set_source("first", "theirs"))
+    before = other.read_bytes()
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(other if "another" in kind else path)
+
+    session.create_cell("2", cell_id="second")
+    time.sleep(4)
+
+    assert other.read_bytes() == before
+    assert path.is_symlink() or path.is_dir()
+    assert str(path) in str(notice_of(session))
+    assert session.get_cell_ids() == ["first", "second"]
+
+
+def test_what_an_editor_writes_itself_is_written_by_nobody_else_as_long_as_it_is_here(session, tmp_path):
+    path = tmp_path / "nb.ipynb"
+    editor = Session(session.notebook_id, label="an editor", writes_file=str(path))
+    editor.connect()
+    before = path.read_bytes()
+
+    session.create_cell("2", cell_id="second")
+    time.sleep(4)
+
+    assert path.read_bytes() == before
+    edit(path, set_source("first", "typed in the editor"))
+    wait_until(lambda: session.get_cell_source("first") == "typed in the editor", "it was not merged", timeout=40)
+    editor.close()
+    wait_until(lambda: sources(path).get("second") == "2", "it was not saved", timeout=40)
+    assert sources(path)["first"] == "typed in the editor"
+
+
+def test_a_file_belongs_to_one_active_session(session, tmp_path):
+    path = tmp_path / "nb.ipynb"
+    with Session("another one") as other:
+        other.create_cell("x", cell_id="theirs")
+        with pytest.raises(NotebookFileError, match="is the file of the session .*, which is active: join that one"):
+            other.open_notebook(path)
+        with pytest.raises(NotebookFileError, match="is the file of the session"):
+            other.save(path)
+        assert other.get_cell_ids() == ["theirs"]
+        assert other.status().file is None
+        session.stop()
+
+        other.open_notebook(path)
+
+        assert other.status().file == str(path)
+        wait_until(lambda: set(sources(path)) == {"theirs", "first"}, "it was not saved", timeout=40)
+        session.connect()
+        assert session.status().file is None
+        other.stop()
+
+
+def test_a_session_that_ends_is_saved_at_its_end(session, tmp_path):
+    session.set_source("first", "the last word")
+    session.stop()
+    wait_until(lambda: sources(tmp_path / "nb.ipynb") == {"first": "the last word"}, "it was not saved", timeout=40)
+
+
+def test_saving_by_hand_and_by_itself_do_not_disturb_each_other(session, tmp_path):
+    path, end, failures = tmp_path / "nb.ipynb", time.monotonic() + 12, []
+
+    def save_by_hand() -> None:
+        with Session(session.notebook_id) as other:
+            while time.monotonic() < end:
+                try:
+                    other.save()
+                except NotebookFileError as exc:
+                    failures.append(exc)
+
+    saver = threading.Thread(target=save_by_hand)
+    saver.start()
+    number = 0
+    while time.monotonic() < end:
+        number += 1
+        session.set_source("first", f"edit {number}")
+        time.sleep(0.05)
+    saver.join()
+    wait_until(lambda: sources(path) == {"first": f"edit {number}"}, "it was not saved", timeout=40)
+    assert failures == []
+    assert session.get_cell_ids() == ["first"]
+
+
+def keepers(folder: Path) -> list[psutil.Process]:
+    return [process for process in processes_of(folder) if "runtimed.autosave" in process.cmdline()]
+
+
+def test_another_process_takes_over_if_one_is_killed(keeping, session, tmp_path):
+    wait_until(lambda: len(keepers(keeping)) == 1, "there is none", timeout=40)
+    (first,) = keepers(keeping)
+    first.kill()
+    session.set_source("first", "2")
+    wait_until(lambda: sources(tmp_path / "nb.ipynb") == {"first": "2"}, "it was not saved", timeout=60)
+
+
+def test_the_next_daemon_saves_what_a_killed_one_has_not(keeping, session, tmp_path):
+    session.run("0")
+    wait_until(lambda: len(keepers(keeping)) == 1, "there is none", timeout=40)
+    (keeper,) = keepers(keeping)
+    session.set_source("first", "2")
+    daemon = Client().status()
+    assert daemon is not None
+    os.kill(daemon.pid, 9)
+    keeper.wait(20)
+    assert sources(tmp_path / "nb.ipynb")["first"] == "1 + 1"
+    edit(tmp_path / "nb.ipynb", lambda notebook: notebook["metadata"].update(team="a"))
+    Client().sessions.list()  # a kernel runs, so the next daemon comes, or is here
+    session.connect()
+    wait_until(lambda: sources(tmp_path / "nb.ipynb").get("first") == "2", "it was not saved", timeout=60)
+    assert json.loads(str(session.get_metadata("notebook_metadata")))["team"] == "a"
+
+
+def test_a_daemon_that_ends_saves_everything_first(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_AUTOSAVE", "on")
+    for number in range(3):
+        with Session(f"s{number}") as session:
+            session.create_cell("1", cell_id="first")
+            session.save(tmp_path / f"{number}.ipynb")
+            session.set_source("first", "2")
+    Client().shutdown()
+    assert [sources(tmp_path / f"{number}.ipynb") for number in range(3)] == [{"first": "2"}] * 3
+    wait_until(lambda: not processes_of(data_dir), "a process lives on")
+
+
+def test_no_file_is_kept_where_that_is_turned_off(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_AUTOSAVE", "off")
+    with Session("s") as session:
+        session.create_cell("1", cell_id="first")
+        session.save(tmp_path / "nb.ipynb")
+        session.set_source("first", "2")
+        time.sleep(3)
+        assert sources(tmp_path / "nb.ipynb") == {"first": "1"}
+    assert keepers(data_dir) == []
+
+
+def test_the_command_is_the_one_of_the_package():
+    assert autosave.KEEPER[-2:] == ("-m", "runtimed.autosave")
