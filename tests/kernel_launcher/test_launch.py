@@ -42,6 +42,14 @@ async def test_it_looks_like_a_stock_kernel(start_host: Callable[..., HostProces
 
 
 @in_loop
+async def test_the_debugger_takes_no_time_of_the_start_and_cells_can_import_it(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
+    code = "import sys; before = 'debugpy' in sys.modules; import debugpy; print(before, debugpy.__name__)"
+    execution_id = (await daemon.run(code))[0].execution_id
+    assert daemon.text(execution_id) == "False debugpy\n"
+
+
+@in_loop
 async def test_modules_of_the_working_folder_are_found_and_shadow_nothing_at_the_start(
     start_host: Callable[..., HostProcess], root: Path
 ) -> None:
