@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import zmq
 
 from runtimed import Client, Session
 from runtimed.jupyter.proxy_kernel.sockets import PORTS
@@ -58,6 +59,39 @@ def test_a_frontend_that_is_killed_in_the_middle_of_a_cell_loses_nothing(start: 
         (cell,) = session.get_cells()
         assert session.wait(str(cell.execution_id)).stdout == "first\nlast\n"
     assert start("left").text("print(time.time() > 0)") == "True\n"
+
+
+def test_a_frontend_that_sleeps_through_100_mb_reads_all_of_it(start: Start) -> None:
+    frontend = start("flooded")
+    expected = "".join(f"{str(n % 10) * 999_999}\n" for n in range(100))
+    assert frontend.manager.provisioner is not None
+    proxy = psutil.Process(getattr(frontend.manager.provisioner, "pid", None))
+    with zmq.Context() as context, context.socket(zmq.SUB) as sleeper, Session("flooded") as session:
+        sleeper.rcvhwm, sleeper.linger = 1, 0
+        sleeper.connect(f"tcp://127.0.0.1:{frontend.manager.get_connection_info()['iopub_port']}")
+        sleeper.subscribe(b"")
+        assert sleeper.poll(int(TIMEOUT * 1000))  # the welcome
+        before = proxy.memory_info().rss
+        parent = frontend.execute("for n in range(100): print(str(n % 10) * 999_999)")
+        assert frontend.next(parent)["content"] == {"execution_state": "busy"}
+        session.wait(parent)
+        assert "".join(_texts(sleeper)) == expected
+        assert "".join(content.get("text", "") for _, content in frontend.until_idle(parent)) == expected
+    assert frontend.reply(parent)["status"] == "ok"
+    peak = int(Path(f"/proc/{proxy.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    assert peak - before < 40 * 10**6
+
+
+def _texts(iopub: zmq.Socket[bytes]) -> Iterator[str]:
+    """Read a subscription up to the end of an execution: what was printed."""
+    is_busy = False
+    while True:
+        assert iopub.poll(int(TIMEOUT * 1000))
+        content = json.loads(iopub.recv_multipart()[-1])
+        if is_busy and content.get("execution_state") == "idle":
+            return
+        is_busy = is_busy or "code" in content
+        yield content.get("text", "")
 
 
 def test_what_belongs_to_no_cell_gets_none_from_the_next_daemon(start: Start, tmp_path: Path) -> None:

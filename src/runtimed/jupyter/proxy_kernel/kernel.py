@@ -152,6 +152,7 @@ class ProxyKernel:
                 self._follows.set()
                 async for event in events:
                     self._send(self._translation.take(event, await self._source_of(event)))
+                    await self._sockets.published()
             except RuntimedError as exc:
                 logger.warning("the session's events have ended: %s", exc)
                 self._send(self._translation.lost(exc))
@@ -250,6 +251,7 @@ class ProxyKernel:
             async for event in await execution.raw_events():
                 if not (isinstance(event, InputRequested) and asked is not None and event.at < asked.at):  # answered
                     self._send(translation.take(event))
+                    await self._sockets.published()
         except RuntimedError as exc:
             self._send(translation.refused(execution_id, exc))
 

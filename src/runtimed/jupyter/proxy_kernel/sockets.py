@@ -1,7 +1,6 @@
 """The sockets of a kernel: reads and checks the frontend's messages, signs and sends the kernel's.
 
-A message with a wrong signature is logged and dropped. A frontend that does not read loses nothing: its messages wait
-in this process.
+A message with a wrong signature is logged and dropped. A frontend that reads slowly loses nothing; see `iopub`.
 
 Source: Messaging in Jupyter 5.5, "Introduction" and "The wire protocol"; JEP 65 for the welcome.
 """
@@ -20,6 +19,7 @@ import zmq
 from jupyter_client.session import DELIM, Session
 
 from runtimed.errors import RuntimedError
+from runtimed.jupyter.proxy_kernel.iopub import Publisher
 from runtimed.jupyter.proxy_kernel.messages import AskInput, Outgoing, Publish, Reply, Request
 
 __all__ = ["PORTS", "Sockets"]
@@ -64,10 +64,11 @@ class Sockets:
         self._parent, self._packed_parent = _NOTHING, _pack(_NOTHING)
         kinds = (zmq.ROUTER, zmq.XPUB, zmq.ROUTER, zmq.ROUTER, zmq.REP)
         self._sockets = dict(zip(PORTS, map(self._context.socket, kinds), strict=True))
+        self._iopub = self._sockets["iopub_port"]
+        self._publisher = Publisher(self._iopub)
         self.ports = {name: self._bind(socket, connection, name) for name, socket in self._sockets.items()}
         channels: tuple[Literal["shell", "control", "stdin"], ...] = ("shell", "control", "stdin")
         self._channels = {channel: self._sockets[f"{channel}_port"] for channel in channels}
-        self._iopub = self._sockets["iopub_port"]
         heart = self._sockets["hb_port"]
         self._takers: dict[Any, Callable[[Sequence[bytes]], object]] = {
             **{socket: functools.partial(self._heard, channel) for channel, socket in self._channels.items()},
@@ -81,10 +82,11 @@ class Sockets:
     @staticmethod
     def _bind(socket: Any, connection: Mapping[str, Any], name: str) -> int:
         socket.linger = _LINGER
-        socket.sndhwm = socket.rcvhwm = 0  # at a limit, ZMQ would drop messages of IOPub
+        socket.rcvhwm = 0
         if name == "iopub_port":
             socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # each frontend that subscribes is welcomed
         elif name != "hb_port":
+            socket.sndhwm = 0  # at a limit, ZMQ would drop replies
             socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a frontend that reconnects takes its identity along
         ip, port = connection["ip"], int(connection.get(name, 0))
         try:
@@ -99,7 +101,8 @@ class Sockets:
         return port
 
     def close(self) -> None:
-        """Send what waits, within a second, and close."""
+        """Send what the sockets have taken, within a second, and close."""
+        self._publisher.close()
         for socket in self._sockets.values():
             self._loop.remove_reader(socket.fileno())
             socket.close()
@@ -111,6 +114,8 @@ class Sockets:
         # The descriptor is edge-triggered: whatever has arrived is read now.
         while not socket.closed and socket.get(zmq.EVENTS) & zmq.POLLIN:
             self._takers[socket](socket.recv_multipart(zmq.NOBLOCK))
+        if socket is self._iopub and not socket.closed:
+            self._publisher.flush()
 
     def _look_again(self) -> None:
         """Read what arrived at the sockets that sent in this turn of the loop."""
@@ -142,6 +147,10 @@ class Sockets:
             self._send(self._iopub, "iopub_welcome", content, ident=[frame[1:]] if frame[1:] else ())
 
     # --- writing ---
+
+    async def published(self) -> None:
+        """Wait until the frontends have room for more on IOPub."""
+        await self._publisher.drained()
 
     def send(self, message: Outgoing) -> str:
         """Send a message; return its id."""
@@ -187,7 +196,10 @@ class Sockets:
             self._parent, self._packed_parent = parent, _pack(parent)
         signed = [_pack(header), self._packed_parent, _pack(metadata), _pack(content)]
         parts = [*ident, DELIM, self._session.sign(signed), *signed, *buffers]
-        socket.send_multipart(parts, copy=max(map(len, parts)) < self._session.copy_threshold)
+        if socket is self._iopub:
+            self._publisher.send(parts)
+        else:
+            socket.send_multipart(parts)
         # Sending may take the edge that would have announced a message.
         if not self._sent:
             self._loop.call_soon(self._look_again)
