@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,9 +20,10 @@ import nbformat
 import pytest
 
 from runtimed import Session
+from runtimed.cli.main import main
 from tests.conftest import wait_until
 
-CONFIG = Path(__file__).parents[2] / "jupyter-config" / "server-config" / "runtimed.json"
+CONFIG = Path(__file__).parents[2] / "jupyter-config"
 
 
 class Server:
@@ -33,9 +35,9 @@ class Server:
             port = probe.getsockname()[1]
         self.folder, self._token = folder, secrets.token_hex(16)
         self._url = f"http://127.0.0.1:{port}/"
-        config = home / "config" / "jupyter_server_config.d"
-        config.mkdir(parents=True)
-        (config / CONFIG.name).write_bytes(CONFIG.read_bytes())
+        shutil.copytree(CONFIG / "server-config", home / "config" / "jupyter_server_config.d")
+        self.data = home / "data"
+        shutil.copytree(CONFIG / "kernels", self.data / "kernels")
         self._log = home / "server.log"
         arguments = [f"--ServerApp.port={port}", f"--ServerApp.root_dir={folder}", "--ServerApp.port_retries=0"]
         arguments += ["--ServerApp.ip=127.0.0.1", "--allow-root", "--no-browser"]
@@ -46,6 +48,7 @@ class Server:
                     **os.environ,
                     "HOME": str(home),
                     "JUPYTER_CONFIG_DIR": str(home / "config"),
+                    "JUPYTER_DATA_DIR": str(self.data),
                     "JUPYTER_TOKEN": self._token,
                 },
                 stdout=output,
@@ -127,6 +130,39 @@ def test_an_opened_notebook_has_the_outputs_of_its_session(server: Server) -> No
     assert nbformat.read(path, as_version=4).cells[0].outputs[0].text == "of the file"  # reading writes nothing
 
 
+def test_a_kernelspec_of_one_session_fills_from_that_session(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(server.data))
+    assert main(["kernelspec", "install", "--session", "of a team", "--name", "team"]) == 0
+    path = server.folder / "team.ipynb"
+    (cell_id,) = write(path, "print('team')", kernel="team")
+    with Session("of a team") as session:
+        session.submit(cell_id, code="print('team')").wait()
+    (cell,) = server.notebook(path.name)["cells"]
+    assert cell["outputs"][0]["text"] == "team\n"
+
+
+def test_a_kernelspec_is_known_by_what_it_runs(server: Server) -> None:
+    folder = server.data / "kernels" / "renamed"
+    folder.mkdir()
+    argv = ["python", "-m", "runtimed.jupyter.proxy_kernel", "-f", "{connection_file}"]
+    path = server.folder / "renamed.ipynb"
+    (cell_id,) = write(path, "print(1)", kernel="renamed")
+
+    def filled(**spec: Any) -> str:
+        (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "", "language": "python"} | spec))
+        return str(server.notebook(path.name)["cells"][0]["outputs"][0]["text"])
+
+    for session_id in (str(path), "of the variables", "of the command"):
+        with Session(session_id) as session:
+            session.submit(cell_id, code=f"print({session_id!r})").wait()
+    assert filled() == f"{path}\n"
+    assert filled(env={"RUNTIMED_NOTEBOOK_ID": "of the variables"}) == "of the variables\n"
+    assert filled(argv=[*argv, "--session=of the command"]) == "of the command\n"
+    assert filled(argv=[*argv, "--session"]) == f"{path}\n"
+    assert filled(argv=["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]) == "of the file"
+    assert filled(argv=5) == "of the file"
+
+
 def test_a_link_to_the_notebook_is_the_same_notebook(server: Server) -> None:
     path = server.folder / "real.ipynb"
     (cell_id,) = write(path, "print('linked')")
@@ -150,7 +186,9 @@ def test_other_notebooks_are_left_alone(server: Server) -> None:
     assert server.notebook("no-session.ipynb")["cells"][0]["outputs"][0]["text"] == "of the file"
 
 
-@pytest.mark.parametrize("spec", [None, "runtimed", ["runtimed"], {"name": None}])
+@pytest.mark.parametrize(
+    "spec", [None, "runtimed", ["runtimed"], {"name": None}, {"name": "not/one"}, {"name": "absent"}]
+)
 def test_a_notebook_with_anything_in_place_of_a_kernelspec_is_opened(server: Server, spec: Any) -> None:
     path = server.folder / "odd.ipynb"
     write(path, "1")

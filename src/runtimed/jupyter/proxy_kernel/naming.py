@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from runtimed.ids import SessionId, check_session_id
 from runtimed.notebook_names import notebook_path, session_id_of
 
-__all__ = ["Choice", "attached_in", "choose"]
+__all__ = ["PROGRAM", "Choice", "attached_in", "choose", "given_in"]
+
+PROGRAM: Final = "runtimed.jupyter.proxy_kernel"
+"""The module that a kernelspec of a proxy kernel runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,18 @@ def choose(given: str | None, environment: Mapping[str, str], connection: tuple[
         return Choice(session_id_of(notebook), notebook)
     digest = hashlib.sha256("\0".join(connection).encode("utf-8", "surrogateescape")).hexdigest()
     return Choice(SessionId(f"kernel-{digest[:32]}"), is_new=True)
+
+
+def given_in(command: Sequence[str]) -> str | None:
+    """Return the session's id in the command of a kernelspec; None if it names none."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--session")
+    try:
+        known, _ = parser.parse_known_args(list(command))
+    except argparse.ArgumentError:  # it ends with the option, and starts no kernel
+        return None
+    given: str | None = known.session
+    return given
 
 
 def attached_in(metadata: Mapping[str, Any]) -> str | None:
