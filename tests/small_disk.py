@@ -44,6 +44,11 @@ class SmallDisk:
     def make_room(self) -> None:
         self._ballast.unlink()
 
+    def be(self, *, read_only: bool) -> None:
+        """Let nobody write on it, or everybody again."""
+        how = "ro" if read_only else "rw"
+        subprocess.run(["mount", "-o", f"remount,{how}", str(self.folder)], check=True)
+
     def grow(self, size: int) -> None:
         """Be a disk of so many bytes."""
         subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)

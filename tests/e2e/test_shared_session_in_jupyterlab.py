@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def notebook(
 ) -> Iterator[Notebook]:
     """An open notebook with all cells."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setenv("RUNTIMED_AUTOSAVE", "on")
         folder = tmp_path_factory.mktemp("notebooks").resolve()
         lab = stack.enter_context(serving(folder, tmp_path_factory.mktemp("home")))
         opener = Opener(lab, folder, browser, stack, "runtimed")
@@ -160,3 +162,29 @@ def test_a_restart_restarts_the_sessions_kernel(notebook: Notebook) -> None:
         notebook.run(NEVER)
         expect(notebook.outputs(NEVER)).to_have_text(["never\n"], timeout=TIMEOUT)
         expect(notebook.prompt(NEVER)).to_have_text(re.compile(r"\[\d+\]:"))
+
+
+def test_a_file_that_is_kept_is_written_by_jupyterlab_alone_and_has_what_others_did_when_it_leaves(
+    notebook: Notebook,
+) -> None:
+    path = notebook.path
+    with Session(str(path), label="a colleague") as colleague:
+        colleague.open_notebook(path)
+        added = colleague.run("'by a colleague'").cell_id
+        before = path.read_bytes()
+        notebook.write(NEVER, "'typed in JupyterLab'")
+        notebook.run(NEVER)
+        expect(notebook.outputs(NEVER)).to_have_text(["'typed in JupyterLab'"], timeout=TIMEOUT)
+        time.sleep(4)
+        assert path.read_bytes() == before  # no question about a file that has changed on disk
+
+        notebook.page.keyboard.press("Control+S")
+
+        wait_until(lambda: "typed in JupyterLab" in path.read_text("utf-8"), "JupyterLab did not save")
+        notebook.page.wait_for_timeout(2000)
+        assert notebook.page.locator(".jp-Dialog").count() == 0
+        sources = [cell.source for cell in colleague.get_cells()]
+        assert "'typed in JupyterLab'" in sources
+        assert colleague.status().file_notice is None
+        assert added not in path.read_text("utf-8")
+        assert colleague.get_cell_source(added) == "'by a colleague'"

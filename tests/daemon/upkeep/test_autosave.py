@@ -1,7 +1,9 @@
 """A session's file has what the session has, and the session what others write into the file."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,14 +18,14 @@ import psutil
 import pytest
 
 from runtimed import Client, NotebookFileError, Session
-from runtimed.daemon.upkeep import autosave
 from tests.conftest import own_daemon, processes_of, wait_until
+from tests.small_disk import SmallDisk, on_a_small_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
-@pytest.fixture(scope="module")
-def keeping() -> Iterator[Path]:
+@contextlib.contextmanager
+def kept_elsewhere() -> Iterator[Path]:
     """A data folder whose daemon keeps the files of its sessions."""
     folder = Path(tempfile.mkdtemp(prefix="rt"))
     with pytest.MonkeyPatch.context() as patch:
@@ -31,6 +33,13 @@ def keeping() -> Iterator[Path]:
         with own_daemon(folder):
             yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def keeping() -> Iterator[Path]:
+    """As `kept_elsewhere`, for all tests."""
+    with kept_elsewhere() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -299,6 +308,30 @@ def test_a_daemon_that_ends_saves_everything_first(data_dir, tmp_path, monkeypat
     wait_until(lambda: not processes_of(data_dir), "a process lives on")
 
 
+@on_a_small_disk
+def test_a_full_or_read_only_disk_is_told_and_what_was_not_saved_is_saved_when_it_is_over(disk: SmallDisk) -> None:
+    path = disk.folder / "nb.ipynb"
+    with kept_elsewhere(), Session("s") as session:  # the data folder has room
+        session.create_cell("1", cell_id="first")
+        session.save(path)
+        whole = path.read_bytes()
+        disk.leave(0)
+        session.set_source("first", "#" * 2**20)
+        wait_until(lambda: notice_of(session) is not None, "nobody was told", timeout=40)
+        assert re.search("nb.ipynb cannot be written: .*. What was there is unchanged", str(notice_of(session)))
+        assert path.read_bytes() == whole
+        disk.make_room()
+        wait_until(lambda: sources(path) == {"first": "#" * 2**20}, "it was not saved", timeout=60)
+        wait_until(lambda: notice_of(session) is None, "it is said still", timeout=40)
+
+        disk.be(read_only=True)
+        session.set_source("first", "2")
+        wait_until(lambda: "ead-only" in str(notice_of(session)), "nobody was told", timeout=40)
+        disk.be(read_only=False)
+        wait_until(lambda: sources(path) == {"first": "2"}, "it was not saved", timeout=60)
+        assert [one.name for one in disk.folder.iterdir() if "nb" in one.name] == ["nb.ipynb"]
+
+
 def test_no_file_is_kept_where_that_is_turned_off(data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("RUNTIMED_AUTOSAVE", "off")
     with Session("s") as session:
@@ -308,7 +341,3 @@ def test_no_file_is_kept_where_that_is_turned_off(data_dir, tmp_path, monkeypatc
         time.sleep(3)
         assert sources(tmp_path / "nb.ipynb") == {"first": "1"}
     assert keepers(data_dir) == []
-
-
-def test_the_command_is_the_one_of_the_package():
-    assert autosave.KEEPER[-2:] == ("-m", "runtimed.autosave")

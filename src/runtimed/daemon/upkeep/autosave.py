@@ -46,6 +46,9 @@ AT_THE_END: Final = 10.0
 MAX_BACKOFF: Final = 60.0
 """Longest time before another process is started, in seconds. The first time is one second, and then twice as many."""
 
+KILL_DEADLINE: Final = 2.0
+"""Seconds within which a killed process is gone."""
+
 MAX_LINE: Final = 2**20
 """Longest line of a process, in bytes."""
 
@@ -85,7 +88,7 @@ class Autosave:
         clock: Callable[[], float],
         is_written: Callable[[SessionId, str], bool],
         *,
-        enabled: bool = True,
+        enabled: bool,
     ) -> None:
         self._registry = registry
         self._clock = clock
@@ -228,10 +231,10 @@ class Autosave:
         """Run one process to its end."""
         began = self._clock()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *KEEPER, stdin=PIPE, stdout=PIPE, limit=MAX_LINE, cwd="/", start_new_session=True
+            process = self._process = await asyncio.create_subprocess_exec(
+                *KEEPER, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=MAX_LINE, cwd="/", start_new_session=True
             )
-            self._process = process
+            said = asyncio.get_running_loop().create_task(_log(process.stderr))  # type: ignore[arg-type]  # a pipe
             for session_id, kept in self._kept.items():
                 self._tell(Keep(session_id=session_id, path=kept.path))
             self._progress.set()
@@ -239,14 +242,21 @@ class Autosave:
                 while line := await process.stdout.readline():  # type: ignore[union-attr]  # it is a pipe
                     self._take(decoded(line))
             finally:
+                said.cancel()
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-                await process.wait()
+                with contextlib.suppress(TimeoutError):  # one that hangs in a file system cannot be killed
+                    await asyncio.wait_for(process.wait(), KILL_DEADLINE)
         except (OSError, ValueError, msgspec.MsgspecError) as exc:
             logger.error("the process that keeps notebook files failed: %s", exc)  # noqa: TRY400
+            self._fail(began)
+        else:
+            if self._process is not None:
+                logger.error("the process that keeps notebook files died")
+                self._fail(began)
         finally:
             self._work = None
-            self._ended(began)
+            self._ended()
 
     def _take(self, report: Command | Report) -> None:
         kept = self._kept.get(report.session_id)
@@ -269,13 +279,21 @@ class Autosave:
         kept.logged = said
         self._progress.set()
 
-    def _ended(self, began: float) -> None:
+    def _fail(self, began: float) -> None:
+        """Let the next process wait: twice as long as the one before if that did not live long."""
         now = self._clock()
-        if self._process is not None:  # it was not released: something is wrong
-            self._process = None
-            self._backoff = 1.0 if now - began > MAX_BACKOFF else min(2 * self._backoff, MAX_BACKOFF)
-            self._start_at = now + self._backoff
+        self._backoff = 1.0 if now - began > MAX_BACKOFF else min(2 * self._backoff, MAX_BACKOFF)
+        self._start_at = now + self._backoff
+
+    def _ended(self) -> None:
+        now, self._process = self._clock(), None
         for kept in self._kept.values():
             if kept.schedule.is_saving:
                 kept.schedule.fail(now, 0.0)
         self._progress.set()
+
+
+async def _log(errors: asyncio.StreamReader) -> None:
+    """Write what the process says of its own mistakes into the daemon's log."""
+    while line := await errors.readline():
+        logger.error("%s", line.decode(errors="replace").rstrip())
