@@ -210,6 +210,7 @@ def test_a_session_is_exported_as_what_jupyter_would_write_and_as_a_script(sessi
         session.export("pdf")
 
 
+@on_one_face
 def test_the_document_is_exported_with_every_edit_and_its_history(session):
     empty = NotebookDocument.load(session.export("automerge"), [])
     assert (empty.notebook_id, empty.cells()) == (session.notebook_id, [])
@@ -438,6 +439,7 @@ def test_any_notebook_is_the_same_after_a_session(shared_daemon, tmp_path, conte
     assert exported == jupyters(path)
 
 
+@on_one_face
 def test_a_notebook_is_created_with_its_session_and_a_kernel_in_its_folder(face, shared_daemon, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
     path = tmp_path / "a.ipynb"
@@ -456,6 +458,7 @@ def test_a_notebook_is_created_with_its_session_and_a_kernel_in_its_folder(face,
     session.stop()
 
 
+@on_one_face
 def test_a_new_notebook_s_kernel_works_where_it_is_told_and_without_a_kernel_there_is_no_file(
     face, shared_daemon, tmp_path
 ):

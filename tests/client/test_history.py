@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from runtimed import CellNotFound, Client, InvalidArgument, NotebookEdit, Session, VersionNotFound
+from tests.client.faces import on_one_face
 from tests.conftest import wait_until
 
 
@@ -128,6 +129,7 @@ def changed(session: Any) -> list[tuple[int, Any, Any]]:
     return versions
 
 
+@on_one_face
 def test_each_version_can_be_read(session):
     versions = changed(session)
     for version, cells, value in versions:
@@ -137,6 +139,7 @@ def test_each_version_can_be_read(session):
         assert found.metadata.get("k") == value
 
 
+@on_one_face
 def test_each_version_can_be_restored(session, face):
     versions = changed(session)
     for version, cells, value in reversed(versions):
@@ -189,6 +192,7 @@ def blamed(session: Any, *arguments: Any) -> list[tuple[str, str | None, int]]:
     return [(line.text, line.edit.label, line.edit.version) for line in session.blame(*arguments)]
 
 
+@on_one_face
 def test_each_line_of_a_cell_has_the_edit_that_wrote_it(session, face):
     name = session.notebook_id
     with face.session(name, label="ann") as ann, face.session(name, label="bob") as bob:

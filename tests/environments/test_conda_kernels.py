@@ -30,43 +30,35 @@ def client(tmp_path: Path, conda_channel: str, shared_daemon: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("source", "name", "text"),
     [
-        ("conda:env_yml", "environment.yml", "dependencies:\n- greeting 1.*\n"),
-        ("conda:pixi", "pixi.toml", f'[workspace]\n{WORKSPACE}[dependencies]\ngreeting = "1.*"\n'),
         (
-            "conda:pyproject",
-            "pyproject.toml",
-            f'[tool.pixi.workspace]\n{WORKSPACE}[tool.pixi.dependencies]\ngreeting = "1.*"\n',
-        ),
-    ],
-)
-def test_a_project_gets_a_kernel_with_the_conda_packages_that_it_asks_for(source, name, text, tmp_path):
-    (tmp_path / name).write_text(text)
-    with Session() as session:
-        session.start_kernel()
-        assert session.env_source == source
-        assert session.run(SHOW).stdout == "greeting 1.0 True None\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        (
+            "conda:env_yml",
             "environment.yml",
             "dependencies: [greeting 1.*]\nvariables:\n  GREETING: is $HOME\n  NUMBER: 3\n  CONDARC_: '{root}/x'\n",
         ),
         (
+            "conda:pixi",
             "pixi.toml",
             f'[workspace]\n{WORKSPACE}[dependencies]\ngreeting = "1.*"\n[activation.env]\nGREETING = "is $$HOME"\n'
             'NUMBER = "3"\nCONDARC_ = "$PIXI_PROJECT_ROOT/x"\n',
         ),
+        (
+            "conda:pyproject",
+            "pyproject.toml",
+            f'[tool.pixi.workspace]\n{WORKSPACE}[tool.pixi.dependencies]\ngreeting = "1.*"\n'
+            '[tool.pixi.activation.env]\nGREETING = "is $$HOME"\nNUMBER = "3"\nCONDARC_ = "$PIXI_PROJECT_ROOT/x"\n',
+        ),
     ],
 )
-def test_a_kernel_has_the_variables_that_its_project_declares(tmp_path, name, text):
+def test_a_project_gets_a_kernel_with_the_conda_packages_and_the_variables_that_it_declares(
+    source, name, text, tmp_path
+):
     (tmp_path / name).write_text(text.replace("{root}", str(tmp_path)))
     show = "import os; print([os.environ[name] for name in ('GREETING', 'NUMBER', 'CONDARC_')])"
     with Session() as session:
         expected = f"{['is $HOME', '3', f'{tmp_path}/x']}\n"
         assert session.run(show).stdout == expected
+        assert session.env_source == source
+        assert session.run(SHOW).stdout == "greeting 1.0 True None\n"
         session.restart_kernel()
         assert session.run(show).stdout == expected
         # What only this kernel should have goes into no environment of others.

@@ -108,15 +108,15 @@ def test_what_belongs_to_no_cell_gets_none_from_the_next_daemon(start: Start, tm
         assert session.get_cells() == []
 
 
-def test_ten_restarts_leave_one_kernel_and_the_cells(start: Start) -> None:
+def test_restarts_leave_one_kernel_and_the_cells(start: Start) -> None:
     frontend = start("restarted often")
-    for number in range(10):
+    for number in range(4):
         assert frontend.text(f"print({number}, 'before' in dir()); before = 1") == f"{number} False\n"
         frontend.manager.restart_kernel()
         frontend.client.wait_for_ready(timeout=TIMEOUT)
     assert frontend.text("print('before' in dir())") == "False\n"
     with Session("restarted often") as session:
-        assert len(session.get_cells()) == 11
+        assert len(session.get_cells()) == 5
 
 
 def test_a_restart_may_leave_the_sessions_kernel_alone(start: Start) -> None:
