@@ -14,6 +14,7 @@ from runtimed.durations import LONGEST
 __all__ = [
     "MAX_ITEMS",
     "MAX_NUMBER",
+    "Bodies",
     "Entries",
     "Environment",
     "Expressions",
@@ -36,6 +37,7 @@ Page = Annotated[int, Meta(ge=1, le=2**31)]
 Number = Annotated[int, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Seconds = Annotated[float, Meta(ge=0, le=LONGEST)]
 Minutes = Annotated[float, Meta(ge=0, le=LONGEST / 60)]
+Bodies = Annotated[list[bytes], Meta(max_length=MAX_ITEMS)]
 Texts = Annotated[list[str], Meta(max_length=MAX_ITEMS)]
 Environment = Annotated[dict[str, str], Meta(max_length=MAX_ITEMS)]
 Expressions = Annotated[dict[str, str], Meta(max_length=MAX_ITEMS)]

@@ -8,12 +8,13 @@ import msgspec
 
 from runtimed.ids import CellId
 from runtimed.models import Attribution, CellType, NotebookEdit
-from runtimed.protocol.bounds import MAX_ITEMS, Entries, Index, Number, Texts
+from runtimed.protocol.bounds import MAX_ITEMS, Bodies, Entries, Index, Number, Texts
 from runtimed.protocol.operation import Edit, InRoom, OnSession, ReplyBody
 from runtimed.protocol.replies import Done
 from runtimed.protocol.session_operations import FoundIds
 
 __all__ = [
+    "MAX_BLOB",
     "MAX_COPY",
     "MAX_HISTORY_PAGE",
     "AddCell",
@@ -43,10 +44,14 @@ __all__ = [
     "GetVersion",
     "HistoryPiece",
     "ImportCells",
+    "ImportOutputs",
+    "ImportOutputsReply",
     "ImportedCell",
     "MergeCopy",
     "MergeCopyReply",
     "MoveCell",
+    "PutBlob",
+    "PutBlobReply",
     "RemoveDependency",
     "RemoveDependencyReply",
     "RestoreVersion",
@@ -62,6 +67,9 @@ __all__ = [
 
 MAX_HISTORY_PAGE: Final = 1000
 """Most edits of a notebook's history in one reply."""
+
+MAX_BLOB: Final = 2**30
+"""Largest value in an output that a client brings, in bytes: that of the largest file that is read."""
 
 MAX_COPY: Final = 15 * 2**20
 """Largest copy of a document that is merged, in bytes: what fits into a message."""
@@ -132,7 +140,10 @@ class ImportedCell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         after: The cell behind which a new one stands; the front for None, the end for one that does not exist.
         base: For an existing cell, its source that `source` replaces; see `SetSource`.
         metadata: Values are JSON texts. An existing cell has exactly these afterwards.
-        outputs: JSON text of its outputs, as notebook format 4 defines them.
+        execution_id: The execution that has its outputs, with an id made from cell and outputs; None for no outputs.
+        status: How that execution ended.
+        brought: Number of its events that `ImportOutputs` has brought.
+        events: Its further events, encoded: outputs, in order.
     """
 
     cell_id: str
@@ -142,7 +153,10 @@ class ImportedCell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     base: str | None = None
     metadata: Entries = msgspec.field(default_factory=dict)
     execution_count: Index | None = None
-    outputs: str = "[]"
+    execution_id: str | None = None
+    status: Literal["ok", "error"] = "ok"
+    brought: Index = 0
+    events: Bodies = msgspec.field(default_factory=list)
 
 
 class ImportCells(Edit[Done], frozen=True, tag="import_cells"):
@@ -156,6 +170,48 @@ class ImportCells(Edit[Done], frozen=True, tag="import_cells"):
 
     cells: Annotated[list[ImportedCell], msgspec.Meta(max_length=MAX_ITEMS)]
     metadata: str | None = None
+
+
+class ImportOutputsReply(ReplyBody, frozen=True):
+    """`stored` is the number of the execution's events that are stored: the next ones begin there."""
+
+    stored: int
+
+
+class ImportOutputs(InRoom[ImportOutputsReply], frozen=True, tag="import_outputs"):
+    """Bring some of the outputs of a cell that `ImportCells` brings next, if they are too large for one message.
+
+    Until then no cell shows them. Idempotent: events that do not continue those that are stored change nothing.
+
+    Attributes:
+        source: The code of the execution; needed with the first events.
+        first: Number of the first of these events in the execution, from 0.
+        events: Encoded events: outputs, in order.
+    """
+
+    execution_id: str
+    cell_id: str
+    first: Index
+    events: Bodies
+    source: str = ""
+
+
+class PutBlobReply(ReplyBody, frozen=True):
+    """`stored` is the number of the blob's bytes that are stored: the next piece begins there."""
+
+    stored: int
+
+
+class PutBlob(InRoom[PutBlobReply], frozen=True, tag="put_blob"):
+    """Store a piece of a large value in an output that `ImportCells` or `ImportOutputs` brings next.
+
+    Idempotent. Raises InvalidArgument if all pieces together are not the blob.
+    """
+
+    sha256: str
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOB)]
+    offset: Index
+    piece: bytes
 
 
 class SetCellType(Edit[Done], frozen=True, tag="set_cell_type"):
@@ -438,6 +494,8 @@ DocumentRoomOperation = (
     | GetBlame
     | RestoreVersion
     | MergeCopy
+    | ImportOutputs
+    | PutBlob
 )
 """Operations that are performed in a session's room."""
 

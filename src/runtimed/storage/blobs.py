@@ -80,6 +80,50 @@ class BlobStore:
             temporary.unlink(missing_ok=True)
         return sha256
 
+    def new_file(self) -> Path:
+        """Make a temporary file for a blob whose bytes come piece by piece; see `append` and `take`.
+
+        Raises:
+            StorageError: If it cannot be made.
+        """
+        path = self._temporary / f"{os.getpid()}-{secrets.token_hex(8)}"
+        try:
+            path.touch(0o600, exist_ok=False)
+        except OSError as exc:
+            raise self._unwritable(path, exc) from exc
+        return path
+
+    def append(self, path: Path, piece: bytes) -> None:
+        """Append a piece to a file of `new_file`.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        try:
+            with path.open("r+b", buffering=0) as file:
+                file.seek(0, os.SEEK_END)
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[file.write(rest) :]
+        except OSError as exc:
+            raise self._unwritable(path, exc) from exc
+
+    def take(self, path: Path, sha256: str) -> None:
+        """Make a file of `new_file` the blob of this name, which the caller has verified.
+
+        Raises:
+            StorageError: If that fails; the file is gone.
+        """
+        target = self._path(sha256)
+        try:
+            with self._lock(fcntl.LOCK_SH):
+                for folder in (target.parent.parent, target.parent):
+                    folder.mkdir(mode=0o700, exist_ok=True)
+                path.replace(target)
+        except OSError as exc:
+            path.unlink(missing_ok=True)
+            raise self._unwritable(path, exc) from exc
+
     def renew(self, sha256: str) -> bool:
         """Set a blob's modification time to now, as `put` would; return whether the blob exists.
 
@@ -197,6 +241,11 @@ class BlobStore:
     def _unreadable(self, sha256: str, exc: OSError) -> StorageError:
         reason = "is not stored here" if isinstance(exc, FileNotFoundError) else f"cannot be read: {exc}"
         return StorageError(f"blob {sha256} {reason}", sha256=sha256, path=str(self.folder))
+
+    def _unwritable(self, path: Path, exc: OSError) -> StorageError:
+        if is_no_room(exc):
+            return no_room(path, exc)
+        return StorageError(f"a value cannot be stored in {self.folder}: {exc}", path=str(self.folder))
 
     def _sweep(self) -> None:
         """Remove the temporary files of dead writers, unless a process is writing; then the next opener does it."""

@@ -137,6 +137,11 @@ class EventTable:
         execution = self._names.known(execution_id)
         return self._size_of_outputs(execution) if upto is None else self._stored_size(execution, upto)
 
+    def count(self, execution_id: str) -> int:
+        """See `SessionStore.count_events`."""
+        row = self._db.row("SELECT count(*) FROM events WHERE execution = ?", (self._names.known(execution_id),))
+        return int(row[0])
+
     def _size_of_outputs(self, execution: int) -> int:
         size = self._outputs.get(execution)
         return self._stored_size(execution, _MAX_SEQ) if size is None else size

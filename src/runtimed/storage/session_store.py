@@ -353,6 +353,10 @@ class SessionStore:
         """
         return self._events.output_size(execution_id, upto)
 
+    def count_events(self, execution_id: str) -> int:
+        """Return the number of an execution's stored events."""
+        return self._events.count(execution_id)
+
     def last_event_of_execution(self, execution_id: str) -> int:
         """Return the number of an execution's last event, 0 if it has none."""
         return self._events.last_of_execution(execution_id)

@@ -51,14 +51,14 @@ def texts() -> Iterator[Any]:
         for field in msgspec.structs.fields(type(operation)):
             changed: list[Any] = []
             value = getattr(operation, field.name)
-            if field.name == "cookie_file":
-                continue  # a path
+            if field.name in ("cookie_file", "events"):
+                continue  # a path; bytes
             if field.type is str or (get_origin(field.type) in (Union, UnionType) and str in get_args(field.type)):
                 changed = [SURROGATE]
             elif field.name == "cells":
                 cell = ImportedCell(cell_id="d", cell_type="code", source="1")
                 fields: list[dict[str, Any]] = [{"metadata": {SURROGATE: "1"}}, {"metadata": {"x": SURROGATE}}]
-                fields += [{name: SURROGATE} for name in ("cell_id", "after", "source", "base", "outputs")]
+                fields += [{name: SURROGATE} for name in ("cell_id", "after", "source", "base", "execution_id")]
                 changed = [[msgspec.structs.replace(cell, **wrong)] for wrong in fields]
             elif isinstance(value, list):
                 changed = [[{"name": SURROGATE} if field.name == "cookies" else SURROGATE]]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,18 +23,24 @@ from runtimed.document.checks import (
     check_whole_metadata,
 )
 from runtimed.document.entries import text_of
-from runtimed.errors import CellNotFound, InvalidCell, NotebookFileError
-from runtimed.ids import CellId, SessionId
+from runtimed.errors import CellNotFound, NotebookFileError
+from runtimed.execution.jupyter_messages import Origin
+from runtimed.ids import CellId, ExecutionId, SessionId
 from runtimed.models import OpenedNotebook
 from runtimed.notebook_file.merging import FileRecord, Merge
+from runtimed.notebook_file.outputs import events_from
 from runtimed.notebook_file.reading import FileCell, NotebookFile, without_transient
 from runtimed.notebook_file.writing import ATTACHMENTS, file_cell, file_id
 from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol import session_operations as session_ops
+from runtimed.protocol.bounds import MAX_ITEMS
+from runtimed.protocol.codec import encode_event
+from runtimed.protocol.events import Failed
 
 __all__ = [
     "Contents",
     "Imports",
+    "Outputs",
     "forget_file",
     "imports_of",
     "merge_copy",
@@ -41,11 +49,10 @@ __all__ = [
     "take_in",
 ]
 
-PIECE: Final = 2**20
-"""Bytes of cells from which a request is sent: performing it holds up everybody else for some 20 ms."""
+PIECE: Final = 2**19
+"""Bytes of cells or outputs from which a request is sent: performing it takes 8 ms, for which everybody else waits."""
 
-MAX_CELL: Final = 15 * 2**20
-"""Largest cell with its outputs, in bytes of JSON: what fits into a message."""
+_EXECUTIONS: Final = uuid.UUID("0d0f2c1a-0c3d-5c52-9f55-0e7a9b7d1f63")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +90,33 @@ def read_contents(notebook: Notebook, path: Path | None = None, *, outputs: bool
 
 
 @dataclass(frozen=True, slots=True)
+class Outputs:
+    """Outputs of a cell that are sent before it.
+
+    Attributes:
+        cell: The cell; its own request has none of these outputs.
+        events: Encoded events, in order; none if they are sent with the cell.
+        blobs: Large values to which the events refer, by SHA-256.
+    """
+
+    cell: document_ops.ImportedCell
+    events: Sequence[bytes]
+    blobs: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Imports:
     """What a session takes from a file, ready to be sent.
 
     Attributes:
+        outputs: Outputs that are sent first.
         requests: Cells and metadata.
         deleted: Cells to delete.
         moves: Cells to move, each with the one behind which it goes.
         record: What the session knows of its file afterwards; None if the file is not its own.
     """
 
+    outputs: tuple[Outputs, ...]
     requests: tuple[document_ops.ImportCells, ...]
     deleted: tuple[CellId, ...]
     moves: tuple[tuple[CellId, CellId | None], ...]
@@ -103,7 +127,7 @@ def imports_of(contents: Contents, merge: Merge, record: FileRecord | None) -> I
     """Turn a merge into requests. All of it is checked here, so that a refusal leaves the session unchanged.
 
     Raises:
-        InvalidCell: If a cell is invalid or too large for a session.
+        InvalidCell: If a cell is invalid.
         SessionError: If the notebook's metadata is too large.
     """
 
@@ -111,7 +135,7 @@ def imports_of(contents: Contents, merge: Merge, record: FileRecord | None) -> I
         return contents.cell_ids.get(cell_id, CellId(cell_id))
 
     present = {cell.id: cell.source for cell in contents.notebook.cells}
-    cells = [
+    found = [
         _imported(
             put.cell,
             session_id_of(put.cell.id),
@@ -120,6 +144,7 @@ def imports_of(contents: Contents, merge: Merge, record: FileRecord | None) -> I
         )
         for put in merge.puts
     ]
+    cells = [outputs.cell for outputs in found]
     metadata = None if merge.metadata is None else json.dumps(dict(merge.metadata))
     check_metadata("notebook_metadata", metadata or "")
     order = [session_id_of(cell_id) for cell_id in merge.order or ()]
@@ -127,6 +152,7 @@ def imports_of(contents: Contents, merge: Merge, record: FileRecord | None) -> I
     if metadata is not None:
         requests.append(document_ops.ImportCells(notebook_id=contents.session_id, cells=[], metadata=metadata))
     return Imports(
+        tuple(outputs for outputs in found if outputs.events or outputs.blobs),
         tuple(requests),
         tuple(map(session_id_of, merge.deleted)),
         tuple(zip(order, [None, *order], strict=False)),
@@ -136,6 +162,10 @@ def imports_of(contents: Contents, merge: Merge, record: FileRecord | None) -> I
 
 def take_in(notebook: Notebook, imports: Imports) -> Flow[None]:
     """Take in what a file has. Sending it again changes nothing."""
+    for outputs in imports.outputs:
+        for sha256, value in outputs.blobs.items():
+            yield from _put_blob(notebook, sha256, value)
+        yield from _bring_outputs(notebook, outputs)
     for request in imports.requests:
         yield from ask(request)
         for cell in request.cells:
@@ -184,7 +214,40 @@ def merge_copy(notebook: Notebook, path: Path, copy: bytes) -> Flow[OpenedNotebo
     )
 
 
-def _imported(cell: FileCell, cell_id: CellId, after: CellId | None, base: str | None) -> document_ops.ImportedCell:
+def _put_blob(notebook: Notebook, sha256: str, value: bytes) -> Flow[None]:
+    stored = 0
+    while True:
+        piece = value[stored : stored + PIECE]
+        request = document_ops.PutBlob(
+            notebook_id=notebook.id, sha256=sha256, size=len(value), offset=stored, piece=piece
+        )
+        stored = (yield from ask(request)).stored
+        if stored >= len(value):
+            return
+
+
+def _bring_outputs(notebook: Notebook, outputs: Outputs) -> Flow[None]:
+    cell, stored = outputs.cell, 0
+    while stored < len(outputs.events):
+        piece = [outputs.events[stored]]
+        left = PIECE - len(piece[0])
+        for event in outputs.events[stored + 1 : stored + MAX_ITEMS]:
+            left -= len(event)
+            if left < 0:
+                break
+            piece.append(event)
+        request = document_ops.ImportOutputs(
+            notebook_id=notebook.id,
+            execution_id=cell.execution_id or "",
+            cell_id=cell.cell_id,
+            source="" if stored else cell.source,
+            first=stored,
+            events=piece,
+        )
+        stored = (yield from ask(request)).stored
+
+
+def _imported(cell: FileCell, cell_id: CellId, after: CellId | None, base: str | None) -> Outputs:
     check_cell_id(cell_id)
     check_text("source", cell.source)
     check_execution(None, cell.execution_count)
@@ -193,7 +256,18 @@ def _imported(cell: FileCell, cell_id: CellId, after: CellId | None, base: str |
     for key, text in metadata.items():
         check_cell_metadata(key, text)
     check_whole_metadata(metadata)
-    found = document_ops.ImportedCell(
+    blobs: dict[str, bytes] = {}
+
+    def store(value: bytes) -> str:
+        sha256 = hashlib.sha256(value).hexdigest()
+        blobs[sha256] = value
+        return sha256
+
+    outputs = events_from(cell.outputs, Origin(at=0.0), store)
+    events = list(map(encode_event, outputs))
+    # A source and outputs that are both large would not fit into one message.
+    are_sent_before = len(events) > MAX_ITEMS or sum(map(len, events)) > PIECE
+    imported = document_ops.ImportedCell(
         cell_id=cell_id,
         after=after,
         cell_type=cell.cell_type,
@@ -202,20 +276,25 @@ def _imported(cell: FileCell, cell_id: CellId, after: CellId | None, base: str |
         base=base if base is not None and max(len(base), len(cell.source)) <= MAX_TEXT else None,
         metadata=metadata,
         execution_count=cell.execution_count,
-        outputs=json.dumps(cell.outputs, separators=(",", ":")),
+        execution_id=_execution_id(cell_id, cell.execution_count, events) if events else None,
+        status="error" if any(isinstance(output, Failed) for output in outputs) else "ok",
+        brought=len(events) if are_sent_before else 0,
+        events=[] if are_sent_before else events,
     )
-    if (size := _size(found)) > MAX_CELL:
-        raise InvalidCell(
-            f"The cell {cell_id} has {size} bytes with its outputs, and a session takes at most {MAX_CELL} of a file: "
-            "clear its outputs first",
-            cell_id=cell_id,
-        )
-    return found
+    return Outputs(imported, events if are_sent_before else [], blobs)
+
+
+def _execution_id(cell_id: CellId, count: int | None, events: Iterable[bytes]) -> ExecutionId:
+    """Return the id of an execution with these outputs, always the same for the same ones."""
+    digest = hashlib.sha256()
+    for event in events:
+        digest.update(event)
+    return ExecutionId(f"execution-{uuid.uuid5(_EXECUTIONS, f'{cell_id} {count} {digest.hexdigest()}')}")
 
 
 def _size(cell: document_ops.ImportedCell) -> int:
     texts = (cell.source, *cell.metadata.keys(), *cell.metadata.values())
-    return len(cell.outputs) + sum(len(text.encode()) for text in texts)
+    return sum(map(len, cell.events)) + sum(len(text.encode()) for text in texts)
 
 
 def _pieces(cells: Iterable[document_ops.ImportedCell]) -> Iterator[list[document_ops.ImportedCell]]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
+from msgspec.structs import replace
+
 from runtimed.daemon.rooms.display_updates import DisplayUpdates
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.events import EventLog
@@ -20,13 +22,13 @@ from runtimed.execution import programs
 from runtimed.execution.queue import FAILED_BEFORE, Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
 from runtimed.models import AuditAction, QueuedExecution
-from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
+from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started, Stream
 from runtimed.protocol.execution_operations import MAX_QUEUE, Enqueue, GetQueueReply, WatchReply
 from runtimed.protocol.host_operations import Execute, HostInterrupt
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
 
-__all__ = ["Executions", "TellHost"]
+__all__ = ["BroughtOutput", "Executions", "TellHost"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,10 @@ MAX_FIRST_LINE: Final = 100
 
 SLICE: Final = 100
 """Largest number of executions that are cancelled in one turn of the session."""
+
+
+BroughtOutput = Stream | Display | Failed
+"""An output of an execution that ended elsewhere."""
 
 
 class TellHost(Protocol):
@@ -124,45 +130,101 @@ class Executions:
         """Return the Unix time."""
         return self._clock()
 
-    def add_ended(
+    def bring(
         self,
         execution_id: ExecutionId,
         cell_id: CellId,
         source: str,
-        count: int | None,
-        events: list[Event],
+        first: int,
+        outputs: Sequence[BroughtOutput],
         actor: Actor,
-    ) -> None:
-        """Add an execution that has ended elsewhere, with its outputs; nothing if it exists. In a transaction.
+    ) -> int:
+        """Add outputs of an execution that ended elsewhere; see `end_brought`. In a transaction.
+
+        Until it has all of them it counts as cancelled, and no cell shows it.
 
         Args:
             execution_id: Its id.
             cell_id: Its cell.
             source: The code that ran, as far as it is known.
-            count: The kernel's number of it.
-            events: Its outputs.
-            actor: The client that brought it.
+            first: Number of the first of these outputs. They change nothing unless they continue the stored ones.
+            outputs: The outputs.
+            actor: The client that brings it.
+
+        Returns:
+            Number of its outputs that are stored.
 
         Raises:
             StorageError: If it cannot be stored.
         """
+        if first == 0:
+            self._add_brought(execution_id, cell_id, source, "cancelled", actor)
+        row = self._store.execution(execution_id)
+        stored = self._store.count_events(execution_id)
+        if row is not None and row.status == "cancelled" and stored == first:
+            self._append_brought(execution_id, cell_id, outputs)
+            stored += len(outputs)
+        return stored
+
+    def end_brought(
+        self,
+        execution_id: ExecutionId,
+        cell_id: CellId,
+        source: str,
+        count: int | None,
+        status: Literal["ok", "error"],
+        brought: int,
+        outputs: Sequence[BroughtOutput],
+        actor: Actor,
+    ) -> None:
+        """Add an execution that ended elsewhere, or the last outputs of one that `bring` began. In a transaction.
+
+        Args:
+            execution_id: Its id. One that is complete is not changed.
+            cell_id: Its cell.
+            source: The code that ran, as far as it is known.
+            count: The kernel's number of it.
+            status: How it ended.
+            brought: Number of its outputs that `bring` has added.
+            outputs: Those behind them.
+            actor: The client that brings it.
+
+        Raises:
+            InvalidCell: If some of the outputs before are missing.
+            StorageError: If it cannot be stored.
+        """
+        if brought or not self._add_brought(execution_id, cell_id, source, status, actor):
+            row = self._store.execution(execution_id)
+            if row is not None and row.status != "cancelled":
+                return
+            if row is None or self._store.count_events(execution_id) != brought:
+                raise InvalidCell(f"Outputs of the cell {cell_id} are missing: open the file again", cell_id=cell_id)
+        self._append_brought(execution_id, cell_id, outputs)
         now = self._clock()
-        status: Literal["ok", "error"] = "error" if any(isinstance(event, Failed) for event in events) else "ok"
-        if not self._store.add_execution(
-            execution_id=execution_id,
-            cell_id=cell_id,
-            author=actor.client_id,
-            source=source,
-            queued_at=now,
-            status=status,
-        ):
-            return
-        self._store.update_execution(execution_id, ended_at=now, execution_count=count)
-        for event in events:
-            self._log.append(event)
+        self._store.update_execution(execution_id, status=status, ended_at=now, execution_count=count)
         self._log.append(
             Finished(at=now, execution_id=execution_id, cell_id=cell_id, status=status, execution_count=count)
         )
+
+    def _add_brought(
+        self,
+        execution_id: ExecutionId,
+        cell_id: CellId,
+        source: str,
+        status: Literal["ok", "error", "cancelled"],
+        actor: Actor,
+    ) -> bool:
+        """Add an execution without outputs; return whether it is new."""
+        now, author = self._clock(), actor.client_id
+        is_new = self._store.add_execution(execution_id, cell_id, author, source, queued_at=now, status=status)
+        if is_new and status == "cancelled":
+            self._store.update_execution(execution_id, ended_at=now)
+        return is_new
+
+    def _append_brought(self, execution_id: ExecutionId, cell_id: CellId, outputs: Iterable[BroughtOutput]) -> None:
+        now = self._clock()
+        for output in outputs:
+            self._log.append(replace(output, at=now, execution_id=execution_id, cell_id=cell_id))
 
     def is_known(self, request: Enqueue) -> bool:
         """Whether this execution was queued already, however it ended.

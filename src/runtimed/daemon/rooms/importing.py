@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import uuid
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from runtimed.daemon.rooms.document import SharedDocument
-from runtimed.daemon.rooms.executions import Executions
+from runtimed.daemon.rooms.executions import BroughtOutput, Executions
 from runtimed.document import editing
+from runtimed.document.checks import check_execution
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
-from runtimed.errors import InvalidCell
-from runtimed.execution.jupyter_messages import Origin, Store
+from runtimed.errors import InvalidCell, ProtocolError
+from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
-from runtimed.notebook_file.outputs import events_from
-from runtimed.protocol.document_operations import ImportCells, ImportedCell
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.document_operations import ImportCells, ImportedCell, ImportOutputs
+from runtimed.protocol.events import Display, Failed, Stream
 from runtimed.storage.audit import Actor
 
-__all__ = ["import_cells"]
+__all__ = ["HasBlob", "import_cells", "import_outputs"]
 
-_EXECUTIONS: Final = uuid.UUID("0d0f2c1a-0c3d-5c52-9f55-0e7a9b7d1f63")
+MAX_EVENT: Final = 6 * 2**20
+"""Largest event that a client may bring, in bytes: readers get it in one message."""
+
+HasBlob = Callable[[str], bool]
+"""Whether there is a blob of this name. One that there is stays for long enough to be referred to."""
 
 
 def import_cells(
-    document: SharedDocument, executions: Executions, store: Store, operation: ImportCells, actor: Actor
+    document: SharedDocument, executions: Executions, has_blob: HasBlob, operation: ImportCells, actor: Actor
 ) -> None:
     """Add or replace the cells of an operation, in the caller's transaction.
 
     Args:
         document: The notebook.
         executions: The executions of the session.
-        store: Stores outputs that are too large for an event.
+        has_blob: Looks up large values to which outputs refer.
         operation: The cells.
         actor: The client.
 
@@ -42,10 +45,31 @@ def import_cells(
     """
     for cell in operation.cells:
         _import_cell(document, cell, actor)
-        _import_outputs(document, executions, store, cell, actor)
+        _show_outputs(document, executions, has_blob, cell, actor)
     metadata = operation.metadata
     if metadata is not None:
         document.edit("metadata", actor, lambda cells: editing.set_metadata(cells, NOTEBOOK_METADATA, metadata))
+
+
+def import_outputs(executions: Executions, has_blob: HasBlob, operation: ImportOutputs, actor: Actor) -> int:
+    """Store some of the outputs of a cell, which no cell shows yet, in a transaction.
+
+    Returns:
+        Number of the execution's events that are stored.
+
+    Raises:
+        InvalidCell: If an output is invalid.
+        StorageError: If anything cannot be stored.
+    """
+    check_execution(operation.execution_id, None)
+    return executions.bring(
+        ExecutionId(operation.execution_id),
+        CellId(operation.cell_id),
+        operation.source,
+        operation.first,
+        list(_outputs(operation.events, operation.cell_id, has_blob)),
+        actor,
+    )
 
 
 def _import_cell(document: SharedDocument, cell: ImportedCell, actor: Actor) -> None:
@@ -69,28 +93,38 @@ def _import_cell(document: SharedDocument, cell: ImportedCell, actor: Actor) -> 
         )
 
 
-def _import_outputs(
-    document: SharedDocument, executions: Executions, store: Store, cell: ImportedCell, actor: Actor
+def _show_outputs(
+    document: SharedDocument, executions: Executions, has_blob: HasBlob, cell: ImportedCell, actor: Actor
 ) -> None:
     """Let a cell show an execution with its outputs; its id is made from them, so that importing again adds none."""
-    cell_id, outputs, count = CellId(cell.cell_id), _outputs(cell), cell.execution_count
-    execution_id = None
-    if outputs:
-        digest = hashlib.sha256(cell.outputs.encode()).hexdigest()
-        execution_id = ExecutionId(f"execution-{uuid.uuid5(_EXECUTIONS, f'{cell_id} {count} {digest}')}")
-        origin = Origin(at=executions.now(), execution_id=execution_id, cell_id=cell_id)
-        events = events_from(outputs, origin, store)
-        executions.add_ended(execution_id, cell_id, cell.source, count, events, actor)
+    cell_id, count, execution_id = CellId(cell.cell_id), cell.execution_count, None
+    if cell.execution_id is not None:
+        if cell.cell_type != "code":
+            raise InvalidCell(f"The cell {cell_id} has outputs and is no code cell", cell_id=cell_id)
+        check_execution(cell.execution_id, count)
+        execution_id = ExecutionId(cell.execution_id)
+        events = list(_outputs(cell.events, cell_id, has_blob))
+        executions.end_brought(execution_id, cell_id, cell.source, count, cell.status, cell.brought, events, actor)
     document.set_execution(cell_id, execution_id, count, author=actor.client_id)
 
 
-def _outputs(cell: ImportedCell) -> list[Mapping[str, Any]]:
-    try:
-        found = json.loads(cell.outputs)
-    except (ValueError, RecursionError) as exc:
-        raise InvalidCell(f"The outputs of cell {cell.cell_id} are no JSON: {exc}", cell_id=cell.cell_id) from exc
-    if not isinstance(found, list) or not all(isinstance(one, dict) and "output_type" in one for one in found):
-        raise InvalidCell(f"The outputs of cell {cell.cell_id} are no list of outputs", cell_id=cell.cell_id)
-    if found and cell.cell_type != "code":
-        raise InvalidCell(f"The cell {cell.cell_id} has outputs and is no code cell", cell_id=cell.cell_id)
-    return found
+def _outputs(bodies: Iterable[bytes], cell_id: str, has_blob: HasBlob) -> Iterator[BroughtOutput]:
+    for body in bodies:
+        try:
+            event = decode_event(body)
+            blobs = blobs_in(event)
+        except ProtocolError as exc:
+            raise _invalid(cell_id, f"is unreadable: {exc}") from exc
+        if not isinstance(event, Stream | Display | Failed):
+            raise _invalid(cell_id, f"is none, but {type(event).__name__}")
+        if len(body) > MAX_EVENT:
+            raise _invalid(cell_id, f"has {len(body)} bytes, and at most {MAX_EVENT} without large values")
+        if isinstance(event, Display) and not all(isinstance(one, str | bytes | dict) for one in event.data.values()):
+            raise _invalid(cell_id, "has a value that is neither text nor bytes")
+        if missing := [blob.sha256 for blob in blobs if not has_blob(blob.sha256)]:
+            raise _invalid(cell_id, f"refers to the blob {missing[0]}, which is not stored")
+        yield event
+
+
+def _invalid(cell_id: str, why: str) -> InvalidCell:
+    return InvalidCell(f"An output of the cell {cell_id} {why}", cell_id=cell_id)

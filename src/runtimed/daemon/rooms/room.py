@@ -22,6 +22,7 @@ from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.document_work import DocumentWork
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.history import RoomHistory
+from runtimed.daemon.rooms.importing import HasBlob, import_outputs
 from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.daemon.rooms.presence import Presence
 from runtimed.daemon.rooms.pruning import delete_old
@@ -33,7 +34,13 @@ from runtimed.ids import ClientId, SessionId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.browser_operations import BrowserOperation, StartBrowser, StartBrowserReply
 from runtimed.protocol.codec import pack, unpack
-from runtimed.protocol.document_operations import GetContentReply, MergeCopyReply, RestoreVersionReply
+from runtimed.protocol.document_operations import (
+    GetContentReply,
+    ImportOutputs,
+    ImportOutputsReply,
+    MergeCopyReply,
+    RestoreVersionReply,
+)
 from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.kernel_operations import StartKernelReply
 from runtimed.protocol.operation import Edit, Operation, ReplyBody, read_reply
@@ -214,6 +221,14 @@ class Room:
                 return reply
 
             return await self._work.merge(copy, commit)
+
+    def import_outputs(self, operation: ImportOutputs, actor: Actor, has_blob: HasBlob) -> ImportOutputsReply:
+        """Store some of the outputs of a cell that is imported next; see `importing.import_outputs`."""
+        self.check_room()
+        self.begin(actor)
+        with self.log.transaction():
+            stored = import_outputs(self.kernel.executions, has_blob, operation, actor)
+        return ImportOutputsReply(stored=stored)
 
     # --- peers ---
 

@@ -48,6 +48,7 @@ from runtimed.storage.audit import Actor
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.disk import check_room
 from runtimed.storage.registry_store import RegistryStore, SessionRow
+from runtimed.storage.uploads import BlobUploads
 from runtimed.transport.reception import Reception
 
 __all__ = ["Daemon"]
@@ -128,6 +129,7 @@ class Daemon:
         self.registry_store = self._open_registry()
         self.registry = Registry(self.registry_store, clock, self.limits.max_sessions)
         self.blobs = BlobStore(settings.data_dir / "blobs")
+        self.uploads = BlobUploads(self.blobs)
         self._environments = Environments(settings.environments_dir, Trust(settings.data_dir / "trust"))
         self.launcher = launcher(settings)
         self.pool = Pool(settings, self.launcher)

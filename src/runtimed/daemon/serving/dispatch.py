@@ -10,7 +10,7 @@ from runtimed.daemon.hosting.kernel_start import KernelRequest
 from runtimed.daemon.rooms.audit import log_page
 from runtimed.daemon.rooms.cell_pages import content_page
 from runtimed.daemon.rooms.events import Stream
-from runtimed.daemon.rooms.importing import import_cells
+from runtimed.daemon.rooms.importing import HasBlob, import_cells
 from runtimed.daemon.rooms.reading import read_page
 from runtimed.daemon.rooms.room import Room
 from runtimed.daemon.serving.daemon import Daemon
@@ -21,7 +21,6 @@ from runtimed.document.deltas import Delta
 from runtimed.environments import dependencies
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
 from runtimed.errors import ProtocolError
-from runtimed.execution.jupyter_messages import Store
 from runtimed.ids import CellId, check_session_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.models import AuditEntry
@@ -69,7 +68,7 @@ def dispatch(daemon: Daemon, peer: Peer, asked: Asked[ClientOperation, Any]) -> 
     if operation.is_use:
         daemon.registry.touch(room.notebook_id)
     if isinstance(operation, Edit):
-        return _edit(room, peer.actor, asked.id, operation, daemon.blobs.put)
+        return _edit(room, peer.actor, asked.id, operation, daemon.blobs.renew)
     return _in_room(daemon, peer, asked, room, operation)
 
 
@@ -211,6 +210,11 @@ def _in_room(
             return _answered(room.restore_version(version, peer.actor, asked.id))
         case document_ops.MergeCopy(copy=copy):
             return _answered(room.merge_copy(copy, peer.actor, asked.id))
+        case document_ops.ImportOutputs():
+            return room.import_outputs(operation, peer.actor, daemon.blobs.renew)
+        case document_ops.PutBlob(sha256=sha256, size=size, offset=at, piece=piece):
+            room.check_room()
+            return document_ops.PutBlobReply(stored=daemon.uploads.put(sha256, size, at, piece))
         case execution_ops.GetBlob():
             return GetBlobReply(data=daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE))
         case StartBrowser():
@@ -256,7 +260,9 @@ def _in_room(
             assert_never(operation)
 
 
-def _edit(room: Room, actor: Actor, request_id: int, operation: document_ops.EditOperation, store: Store) -> ReplyBody:
+def _edit(
+    room: Room, actor: Actor, request_id: int, operation: document_ops.EditOperation, has_blob: HasBlob
+) -> ReplyBody:
     """Edit the document. A request that is sent again is deduplicated."""
     reply = room.reply_to(actor.client_id, request_id, operation)
     if reply is None:
@@ -264,14 +270,14 @@ def _edit(room: Room, actor: Actor, request_id: int, operation: document_ops.Edi
         room.begin(actor)
         room.note_written(operation)
         with room.log.transaction():
-            edit = _make_edit(room, actor, operation, store)
+            edit = _make_edit(room, actor, operation, has_blob)
             removes = isinstance(operation, document_ops.RemoveDependency)
             reply = document_ops.RemoveDependencyReply(removed=edit is not None) if removes else Done()
             room.remember(actor.client_id, request_id, reply)
     return reply
 
 
-def _make_edit(room: Room, actor: Actor, operation: document_ops.EditOperation, store: Store) -> Delta | None:
+def _make_edit(room: Room, actor: Actor, operation: document_ops.EditOperation, has_blob: HasBlob) -> Delta | None:
     edit: Callable[..., Delta | None] = room.document.edit
     match operation:
         case document_ops.AddCell(cell_id=cell_id, source=source, cell_type=cell_type, index=index):
@@ -287,7 +293,7 @@ def _make_edit(room: Room, actor: Actor, operation: document_ops.EditOperation, 
         case document_ops.SetCellMetadata(cell_id=cell_id, key=key, value=value):
             return edit("metadata", actor, lambda d: editing.set_cell_metadata(d, cell_id, key, value))
         case document_ops.ImportCells():
-            import_cells(room.document, room.kernel.executions, store, operation, actor)
+            import_cells(room.document, room.kernel.executions, has_blob, operation, actor)
             return None
         case document_ops.SetCellType(cell_id=cell_id, cell_type=cell_type):
             return edit("type", actor, lambda d: editing.set_cell_type(d, cell_id, cell_type), detail=cell_type)
