@@ -13,7 +13,7 @@ import pexpect
 import pytest
 
 from runtimed import Client, Session
-from runtimed.cli import console, listing
+from runtimed.cli import listing, printing
 from runtimed.cli.main import main
 from runtimed.models import SessionStatus
 from tests.cli.conftest import RUNTIMED, interrupt, read_until
@@ -248,7 +248,7 @@ def test_no_id_is_ever_broken(width: int, run: Callable[..., Answer], monkeypatc
         monkeypatch.setenv("COLUMNS", str(width))
         monkeypatch.setenv("TERM", "dumb")
         assert [one for one in ids if one not in out] == []
-    assert console.NARROWEST < 30
+    assert printing.NARROWEST < 30
 
 
 def test_a_kernel_counts_as_unused_after_a_day() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from runtimed import ExecutionEvent, Output
 from runtimed.cli.as_json import jsonable, print_json
-from runtimed.cli.console import ago, short_duration
+from runtimed.cli.printing import ago, short_duration
 
 
 @pytest.mark.parametrize(

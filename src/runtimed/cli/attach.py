@@ -6,9 +6,9 @@ import argparse
 import sys
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import complain, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.follow import Follower, uninterrupted
+from runtimed.cli.printing import complain, say
 from runtimed.cli.reach import find_execution, find_notebook, reach
 from runtimed.cli.run import result_as_map, start_kernel
 

@@ -6,8 +6,8 @@ import argparse
 import itertools
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import print_table
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import print_table
 from runtimed.cli.reach import find_session, reach
 from runtimed.models import AuditEntry
 from runtimed.texts import client_name

@@ -11,9 +11,9 @@ from typing import Final
 import psutil
 
 from runtimed.cli.as_json import jsonable, print_json
-from runtimed.cli.console import ago, complain, print_table, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.listing import unused_kernels
+from runtimed.cli.printing import ago, complain, print_table, say
 from runtimed.cli.processes import wait_for_end
 from runtimed.client import Client
 from runtimed.display import readable_size

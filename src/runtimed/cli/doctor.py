@@ -20,8 +20,8 @@ from rich.text import Text
 from runtimed.browser.chromium import sandbox_problem
 from runtimed.browser.find import find_chromium
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import open_console
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import open_console
 from runtimed.client import Client
 from runtimed.display import readable_size
 from runtimed.environments.uv_program import find_uv

@@ -6,10 +6,10 @@ import argparse
 from datetime import UTC, datetime, timedelta
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import ago, complain, confirm, print_table, say
 from runtimed.cli.daemon import end_daemon
 from runtimed.cli.exits import Exit
 from runtimed.cli.listing import ending, unused_kernels
+from runtimed.cli.printing import ago, complain, confirm, print_table, say
 from runtimed.cli.reach import find_session, reach
 from runtimed.client import Client
 from runtimed.errors import DaemonUnavailable, ProtocolError, SessionError, SessionNotFound

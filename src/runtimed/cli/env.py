@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import ago, complain, print_table, say
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import ago, complain, print_table, say
 from runtimed.cli.reach import find_session, reach
 from runtimed.client import working_folder
 from runtimed.display import readable_size

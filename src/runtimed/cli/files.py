@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.cli.as_json import jsonable, print_json
-from runtimed.cli.console import say
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import say
 from runtimed.cli.reach import find_session, reach
 from runtimed.client import Client, ExportFormat
 from runtimed.errors import NotebookFileError

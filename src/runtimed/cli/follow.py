@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Final
 
-from runtimed.cli.console import complain
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import complain
 from runtimed.client import Execution, Session, still_asks
 from runtimed.display import LastDisplay
 from runtimed.errors import ExecutionTimeout, KernelDied, RuntimedError

@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import Final
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import complain, print_table, say
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import complain, print_table, say
 from runtimed.cli.reach import find_cell, find_session, reach
 from runtimed.errors import SessionNotFound
 from runtimed.models import BlamedLine, NotebookEdit

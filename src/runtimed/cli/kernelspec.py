@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runtimed.cli.console import complain, say
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import complain, say
 
 __all__ = ["kernelspec_install"]
 

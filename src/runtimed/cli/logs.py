@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Final, TextIO
 
-from runtimed.cli.console import complain, say
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import complain, say
 from runtimed.settings import read_settings
 
 __all__ = ["logs"]

@@ -50,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if exc.errno not in _UNWRITABLE:
             raise
         _drop_what_is_unwritten()
-        importlib.import_module("runtimed.cli.console").complain(f"Cannot write the output: {exc.strerror}")
+        importlib.import_module("runtimed.cli.printing").complain(f"Cannot write the output: {exc.strerror}")
         return Exit.FAILED
     except RuntimedError as exc:
-        complain = importlib.import_module("runtimed.cli.console").complain
+        complain = importlib.import_module("runtimed.cli.printing").complain
         complain(exc.message)
         return Exit.NO_SESSION if isinstance(exc, SessionNotFound) else Exit.FAILED
     return code

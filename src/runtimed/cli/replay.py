@@ -11,8 +11,8 @@ from typing import Any
 from runtimed.actions import masked_secrets, repeatable
 from runtimed.browser.recorded import restore
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import complain, print_table, say
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import complain, print_table, say
 from runtimed.cli.reach import find_session, reach
 from runtimed.client import BrowserSession, as_options
 from runtimed.errors import BrowserError, InvalidAction, SessionError

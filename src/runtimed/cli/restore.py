@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from runtimed.cli.console import say
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import say
 from runtimed.cli.reach import find_session, reach
 
 __all__ = ["restore"]

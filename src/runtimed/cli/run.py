@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from runtimed.cli.as_json import jsonable, print_json
-from runtimed.cli.console import complain, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.follow import Follower, uninterrupted
+from runtimed.cli.printing import complain, say
 from runtimed.client import NOTEBOOK_METADATA, Execution, Session, working_folder
 from runtimed.errors import EnvironmentFailed, NotebookFileError
 from runtimed.ids import SessionId

@@ -8,9 +8,9 @@ from typing import Final
 from rich.text import Text
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import ago, complain, print_table, say, short_duration
 from runtimed.cli.exits import Exit
 from runtimed.cli.listing import ending
+from runtimed.cli.printing import ago, complain, print_table, say, short_duration
 from runtimed.cli.reach import find_cell, find_session, reach
 from runtimed.display import readable_size
 from runtimed.models import Cell, SessionStatus

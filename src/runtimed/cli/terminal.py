@@ -7,8 +7,8 @@ import getpass
 import os
 import sys
 
-from runtimed.cli.console import complain
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import complain
 from runtimed.cli.reach import find_notebook, reach
 from runtimed.errors import SessionNotFound
 from runtimed.texts import printable

@@ -28,10 +28,11 @@ from runtimed.protocol.codec import decode_event, encode_event
 from runtimed.protocol.events import Display, Finished, KernelState, Stream
 from runtimed.protocol.execution_operations import Subscribe
 from runtimed.protocol.session_operations import Join
-from runtimed.storage.registry_store import RegistryStore, SessionRow
+from runtimed.storage.registry_store import RegistryStore
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
 from tests.daemon.conftest import Clock, daemon_with_a_clock, look, until
+from tests.old_sessions import closed_row
 
 DAY = 86400.0
 LARGE = "from IPython.display import display\ndisplay({{'text/plain': {!r} * 400_000}}, raw=True)"
@@ -397,31 +398,7 @@ def test_a_daemon_that_is_killed_while_it_deletes_leaves_what_stays_whole_and_th
 def fill(folder: Path, now: float) -> object:
     """Make the data folder of a daemon with a session of which most is old, and return what of it has to stay."""
     with RegistryStore(folder / "registry.db") as registry:
-        registry.put(
-            SessionRow(
-                session_id="s",
-                kind="kernel",
-                status="closed",
-                close_reason="stopped",
-                created_at=now,
-                started_at=now,
-                closed_at=now,
-                last_accessed_at=now,
-                timeout_minutes=None,
-                max_duration_minutes=None,
-                keep_alive=30,
-                ephemeral=False,
-                creator="c",
-                label=None,
-                error=None,
-                host_epoch=None,
-                host_dir=None,
-                host_pid=None,
-                kernel_type=None,
-                kernel_pid=None,
-                env_source=None,
-            )
-        )
+        registry.put(closed_row("s", accessed_at=now))
     with SessionStore(folder / "sessions" / f"{stored_name(SessionId('s'))}.db") as store, store.transaction():
         for name in ("shown", *(f"hidden {n}" for n in range(200)), "unfinished"):
             store.add_execution(name, "c", "ann", "1", queued_at=now)

@@ -28,9 +28,9 @@ import psutil
 from rich.console import Console
 from rich.text import Text
 
-from runtimed.cli.console import complain, open_console
 from runtimed.cli.daemon import end_daemon
 from runtimed.cli.exits import Exit
+from runtimed.cli.printing import complain, open_console
 from runtimed.cli.processes import wait_for_end
 from runtimed.client import Client
 from runtimed.errors import RuntimedError
