@@ -332,9 +332,35 @@ def test_dir_names_what_is_public_and_a_star_imports_it():
     assert inspect.ismodule(runtimed.client)
 
 
+def test_a_public_name_is_what_type_checkers_take_it_for():
+    tree = ast.parse(Path(runtimed.__path__[0], "__init__.py").read_text("utf-8"))
+    (checked,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    imported = {
+        name.name: getattr(importlib.import_module(str(node.module)), name.name)
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    assert imported.keys() < set(runtimed.__all__)
+    assert {name: getattr(runtimed, name) for name in imported} == imported
+    with pytest.raises(AttributeError, match="module 'runtimed' has no attribute 'Sesion'"):
+        _ = runtimed.Sesion  # type: ignore[attr-defined]  # that is what is tested
+
+
+@pytest.mark.parametrize("program", ["daemon", "host", "browser"])
+def test_a_process_that_serves_starts_without_clients(program: str):
+    script = (
+        f"import sys, runtimed.{program}.__main__\n"
+        "print([name for name in sys.modules if name.startswith('runtimed.client')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_importing_the_package_reads_no_environment_and_imports_nothing_heavy():
     script = (
         "import sys, runtimed\n"
+        "runtimed.Session\n"
         "heavy = {'automerge', 'zmq', 'jupyter_client', 'IPython', 'ipykernel', 'rich', 'psutil', 'uvloop'}\n"
         "heavy.add('playwright')\n"
         "print(sorted(heavy & set(sys.modules)))"
