@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -174,6 +175,42 @@ def test_a_kernel_leaves_when_its_server_is_killed(shared_daemon: Path, tmp_path
             assert ports_in(path) == set(PORTS)
         wait_until(lambda: not lives(kernel), "the kernel lives on")
         assert session.run("1").success
+
+
+@pytest.mark.parametrize("way", ["before it runs", "through a wrapper"])
+def test_a_kernel_leaves_when_its_server_dies(shared_daemon: Path, tmp_path: Path, way: str) -> None:
+    connection, gate = tmp_path / "connection.json", tmp_path / "gate"
+    connection.write_text('{"ip": "127.0.0.1", "key": "secret"}')
+    kernel = shlex.join(
+        [sys.executable, "-m", "runtimed.jupyter.proxy_kernel", "-f", str(connection), "--session", "of it"]
+    )
+    command = {
+        "before it runs": f"while [ ! -e {shlex.quote(str(gate))} ]; do sleep 0.05; done; exec {kernel}",
+        "through a wrapper": f"{kernel}; true",
+    }
+    server = (
+        "import os, subprocess\n"
+        "os.environ['JPY_PARENT_PID'] = str(os.getpid())\n"
+        f"kernel = subprocess.Popen(['sh', '-c', {command[way]!r}])\n"
+        "print(kernel.pid, flush=True)\n"
+        "kernel.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", server], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        started = psutil.Process(int(process.stdout.readline()))
+        try:
+            with Session("of it") as session:
+                session.start_kernel()
+                if way == "through a wrapper":
+                    wait_until(lambda: session.status().peers == 2, "the kernel has not joined")
+                process.kill()
+                process.wait()
+                gate.touch()
+                wait_until(lambda: not lives(started), "the kernel lives on")
+        finally:
+            process.kill()
+            for one in [*started.children(), started] if lives(started) else []:
+                one.kill()
 
 
 def test_a_kernel_that_has_just_bound_its_ports_leaves_when_it_is_told_to(shared_daemon: Path, tmp_path: Path) -> None:

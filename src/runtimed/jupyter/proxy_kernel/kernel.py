@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, Literal
 
+import psutil
+
 from runtimed.client import AsyncExecution, AsyncSession
 from runtimed.errors import InvalidArgument, NoKernel, RuntimedError
 from runtimed.ids import ExecutionId, cell_id_of
@@ -39,8 +41,8 @@ _RESTART_PATIENCE: Final = 3.0
 _AGAIN: Final = 0.1
 """Seconds until a kernel that is being replaced is asked again."""
 
-_PARENT: Final = 1.0
-"""Seconds between two looks at whether the process that started this one lives."""
+_LOOKS: Final = 1.0
+"""Seconds between two looks at whether the server lives."""
 
 _UNKNOWN: Final[Mapping[str, Any]] = {
     "implementation": "runtimed",
@@ -94,7 +96,6 @@ class ProxyKernel:
         self._asking: str | None = None
         self._subshells: list[str] = []
         self._is_named = not choice.is_new
-        self._parent = os.getppid()
         # Who finds the ports may send a signal at once; without a handler it would kill this process.
         loop.add_signal_handler(signal.SIGINT, lambda: self._begin(self._interrupt_quietly()))
         loop.add_signal_handler(signal.SIGTERM, self._left.set)
@@ -114,7 +115,7 @@ class ProxyKernel:
         try:
             self._publish("status", {"execution_state": "starting"})
             await self._session.connect()
-            for work in (self._follow(), self._start(), self._watch_parent()):
+            for work in (self._follow(), self._start(), self._watch_server()):
                 self._begin(work)
             await self._left.wait()
         finally:
@@ -165,12 +166,17 @@ class ProxyKernel:
             return ""
         return await self._session.get_cell_source(event.cell_id) or ""
 
-    async def _watch_parent(self) -> None:
-        """Leave when the process that started this one has ended, as Jupyter's kernels do."""
-        if os.environ.get("JPY_PARENT_PID") == str(self._parent):
-            while os.getppid() == self._parent:  # noqa: ASYNC110  # nothing tells of it
-                await asyncio.sleep(_PARENT)
-            self._left.set()
+    async def _watch_server(self) -> None:
+        """Leave when the server that had this process started has ended, as Jupyter's kernels do."""
+        named = os.environ.get("JPY_PARENT_PID", "")
+        if not named.isdecimal():
+            return
+        server = int(named)
+        # A wrapper may stand between, or the server may have ended while this process began.
+        is_child = os.getppid() == server
+        while os.getppid() == server if is_child else _lives(server):  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(_LOOKS)
+        self._left.set()
 
     # --- messages ---
 
@@ -371,6 +377,13 @@ class ProxyKernel:
     async def _delete_subshell(self, request: Request) -> Content:
         self._subshells.remove(request.content["subshell_id"])
         return {}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 _HANDLERS: Final[Mapping[str, Callable[[ProxyKernel, Request], Awaitable[Content]]]] = {
