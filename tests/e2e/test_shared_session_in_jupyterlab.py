@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, expect
 
-from runtimed import Session
+from runtimed import Client, Session
 from tests.conftest import wait_until
 from tests.e2e.lab import CHROMIUM, TIMEOUT, Notebook, Opener, serving
 
@@ -32,8 +34,10 @@ CELLS = {
     "ipywidgets.VBox([slider, label])",
     "captured": "box, bar = ipywidgets.Output(), ipywidgets.IntProgress(max=10)\ndisplay(box, bar)\nbar.value = 5\n"
     "with box:\n    print('in the box')\n    while not os.path.exists({!r}): time.sleep(0.01)\nbar.value = 10",
+    "numbered": "import os, time\nnumber = 0\nwhile not os.path.exists({!r}):\n"
+    "    print(number)\n    number += 1\n    time.sleep(0.05)",
 }
-LIVE, STOP, NEVER, PLOT, INPUT, DISPLAY, UPDATE, TAB, WIDGETS, CAPTURED = range(len(CELLS))
+LIVE, STOP, NEVER, PLOT, INPUT, DISPLAY, UPDATE, TAB, WIDGETS, CAPTURED, NUMBERED = range(len(CELLS))
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +152,38 @@ def test_an_output_widget_and_a_progress_bar_show_what_happens_meanwhile(noteboo
     notebook.see_end(CAPTURED)
     expect(bar).to_have_attribute("style", re.compile("width: 100%"))
     expect(notebook.outputs(CAPTURED).first).to_have_text(re.compile("^in the box\n?$"))
+
+
+def test_the_page_goes_on_when_the_daemon_is_killed(notebook: Notebook, gate: Path) -> None:
+    gate.unlink(missing_ok=True)
+
+    def lines() -> list[str]:
+        return (notebook.outputs(NUMBERED).first.text_content() or "").splitlines()
+
+    def kill_the_daemon() -> None:
+        status = Client().status()
+        assert status is not None
+        os.kill(status.pid, signal.SIGKILL)
+        before = len(lines())
+        wait_until(lambda: len(lines()) > before + 20, "the page does not go on")
+
+    notebook.run(NUMBERED)
+    notebook.run(NEVER)
+    expect(notebook.outputs(NUMBERED)).to_contain_text("3\n", timeout=TIMEOUT)
+    kill_the_daemon()
+    notebook.page.reload()
+    expect(notebook.prompt(NUMBERED)).to_have_text("[*]:", timeout=TIMEOUT)
+    expect(notebook.outputs(NUMBERED)).to_contain_text("3\n", timeout=TIMEOUT)
+    kill_the_daemon()  # now the page is attached to what it did not start
+    gate.touch()
+    notebook.see_end(NUMBERED)
+    assert lines() == [str(number) for number in range(len(lines()))]
+    expect(notebook.outputs(NEVER)).to_have_text(["never\n"], timeout=TIMEOUT)
+    notebook.see_end(NEVER)
+    notebook.see_idle()
+    notebook.run(LIVE)
+    expect(notebook.outputs(LIVE)).to_have_text(["first\nlast\n"], timeout=TIMEOUT)
+    notebook.see_end(LIVE)
 
 
 def test_a_restart_restarts_the_sessions_kernel(notebook: Notebook) -> None:
