@@ -10,11 +10,19 @@ from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.rooms.events import MISTAKE, EventLog, Stream
 from runtimed.ids import SessionId
 from runtimed.protocol.client_operations import ClientOperation
-from runtimed.protocol.codec import FrameReader, decode_answer, decode_asked_of_daemon, encode_message
+from runtimed.protocol.codec import (
+    FrameReader,
+    decode_answer,
+    decode_asked_of_daemon,
+    decode_event,
+    encode_event,
+    encode_message,
+)
+from runtimed.protocol.comms import CommBody
 from runtimed.protocol.connection import Asked, ServingSide
-from runtimed.protocol.events import CellChanged
+from runtimed.protocol.events import CellChanged, Comm, CommsMissed, Event
 from runtimed.protocol.handshake import check_client
-from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Request
+from runtimed.protocol.messages import PROTOCOL_VERSION, EventFrame, Failure, Hello, Request
 from runtimed.protocol.session_operations import GetStatus
 from runtimed.storage.session_store import SessionStore
 from tests.daemon.conftest import daemon_with_a_clock, until
@@ -117,6 +125,49 @@ def test_whatever_a_watcher_fails_with_the_others_get_all_and_the_writer_hears_n
             with log.transaction():
                 log.append(CellChanged(at=2.0, cell_id="c", change="deleted", author="a"))
             await until(lambda: [len(peer.sent) for peer in peers] == [2, 2, 2], "a watcher misses the event")
+
+    asyncio.run(scenario())
+
+
+def comm(number: int, size: int = 0) -> Comm:
+    return Comm(at=float(number), message=CommBody(msg_type="comm_msg", content="x" * size))
+
+
+def test_comms_keep_their_places_while_a_stream_that_keeps_up_waits_for_its_turn(tmp_path):
+    async def scenario() -> None:
+        with SessionStore(tmp_path / "s.db") as store:
+            log, peer = EventLog(SessionId("s"), store, Flow(Demand(), "s"), None), Peer()
+            stream = Stream(peer, peer.asked, log, comms=True)  # type: ignore[arg-type]  # all of a channel that it uses
+            stream.begin(on_end=lambda: None)
+            expected: list[Event] = []
+
+            def happens(event: Event) -> None:
+                expected.append(event)
+                if isinstance(event, Comm):
+                    log.tell(encode_event(event))
+                else:
+                    with log.transaction():
+                        log.append(event)
+
+            stream.fall_behind()
+            for number in range(0, 9, 3):
+                happens(comm(number))
+                happens(CellChanged(at=number + 1.0, cell_id="c", change="source", author="a"))
+                happens(comm(number + 2))
+            await until(lambda: len(peer.sent) == 9, "something is missing")
+            assert [decode_event(frame.event) for frame in peer.sent if isinstance(frame, EventFrame)] == expected
+            happens(comm(9))
+            assert len(peer.sent) == 10
+
+            stream.fall_behind()
+            for number in range(5):
+                log.tell(encode_event(comm(number, 2**19)))
+            await until(lambda: len(peer.sent) == 12, "nothing is said of what was too much")
+            last = peer.sent[-1]
+            assert isinstance(last, EventFrame)
+            missed = decode_event(last.event)
+            assert isinstance(missed, CommsMissed)
+            assert missed.count == 4
 
     asyncio.run(scenario())
 

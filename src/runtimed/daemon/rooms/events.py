@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from cachetools import FIFOCache
@@ -44,6 +45,9 @@ MISTAKE: Final = "The daemon made a mistake; its log has the details"
 
 _PAGE: Final = 2**18
 """Bytes of stored events that a stream which is behind reads in one turn."""
+
+_HELD: Final = 2**20
+"""Bytes of messages of comms that a stream holds while earlier events wait for their turn; one always fits."""
 
 _READ_REST: Final = 3600.0
 """Seconds for which an execution counts as being read after a page of it was: the reader may want the next page."""
@@ -102,6 +106,7 @@ class Stream:
         self._only = only
         self.comms = comms
         self._missed = 0
+        self._held: deque[tuple[int, bytes]] = deque()  # each behind the event of a number
         self._has_gap = comms and resumed
         self._outcome = outcome
         self._live = False
@@ -165,8 +170,13 @@ class Stream:
             return
         if self._live and self._channel.writable:
             self._send(iter([(self.cursor, body)]))
+            return
+        self._live = False  # what it has missed is told when it is up to date again
+        held = sum(len(other) for _, other in self._held)
+        # The client may keep up all the same: the events before this one wait for their turn.
+        if self._channel.writable and not self._missed and (not held or held + len(body) <= _HELD):
+            self._held.append((self._log.last, body))
         else:
-            self._live = False  # what it has missed is told when it is up to date again
             self._missed += _comms_in(body)
 
     def _tell_missed(self) -> None:
@@ -211,17 +221,26 @@ class Stream:
         with self._failing():
             page = self._read()
             if self._cell_ids is None and self._only is None:
-                self._send(iter(page))
+                self._send(self._with_held(page))
             else:
-                self._send((seq, body) for seq, body in page if self._wants(decode_event(body)))
+                self._send(self._with_held((seq, body) for seq, body in page if self._wants(decode_event(body))))
             if page:
                 self.cursor = page[-1][0]
             if not page or self.cursor >= self._log.last:
                 self._live = True
+                self._send(iter([(self.cursor, body) for _, body in self._held]))
+                self._held.clear()
                 self._tell_missed()
                 self._conclude()
             else:
                 self.advance()
+
+    def _with_held(self, events: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        """Put the messages of comms that were held in their places between events."""
+        for seq, body in events:
+            while self._held and self._held[0][0] < seq:
+                yield self.cursor, self._held.popleft()[1]
+            yield seq, body
 
     def _read(self) -> list[tuple[int, bytes]]:
         if self._reader is not None:
