@@ -80,7 +80,7 @@ def test_a_value_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) ->
     code = f"""
 import pathlib, resource, signal
 from runtimed.errors import StorageError
-from runtimed.storage import BlobStore
+from runtimed.storage.blobs import BlobStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = BlobStore(pathlib.Path({str(tmp_path)!r}))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
@@ -125,7 +125,7 @@ def test_what_a_dead_writer_left_is_swept_and_a_living_one_is_left_alone(tmp_pat
 def test_two_processes_put_the_same_values_at_once(tmp_path: Path) -> None:
     code = f"""
 import pathlib
-from runtimed.storage import BlobStore
+from runtimed.storage.blobs import BlobStore
 store = BlobStore(pathlib.Path({str(tmp_path)!r}))
 for i in range(200):
     name = store.put(b"%d" % i * 1000)
@@ -185,7 +185,7 @@ def test_nothing_is_removed_while_somebody_puts(tmp_path: Path) -> None:
 def test_what_is_put_while_another_process_removes_is_there_when_put_returns(tmp_path: Path) -> None:
     code = f"""
 import os, pathlib, time
-from runtimed.storage import BlobStore
+from runtimed.storage.blobs import BlobStore
 store = BlobStore(pathlib.Path({str(tmp_path)!r}))
 until = time.monotonic() + 3
 while time.monotonic() < until:

@@ -88,7 +88,10 @@ def test_a_second_opener_in_this_process_is_refused_and_the_first_keeps_its_lock
 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    code = "import sys,pathlib; from runtimed.storage import SessionStore; SessionStore(pathlib.Path(sys.argv[1]))"
+    code = (
+        "import sys,pathlib; from runtimed.storage.session_store import SessionStore; "
+        "SessionStore(pathlib.Path(sys.argv[1]))"
+    )
     with SessionStore(tmp_path / "a.db") as store:
         store.append_event(b"x", execution_id=None, cell_id=None)
         other = subprocess.run(
@@ -356,7 +359,7 @@ def test_a_file_that_may_not_grow_gives_an_error_and_stays_whole(tmp_path: Path)
     code = f"""
 import pathlib, resource, signal
 from runtimed.errors import StorageError
-from runtimed.storage import SessionStore
+from runtimed.storage.session_store import SessionStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with SessionStore(pathlib.Path({str(tmp_path / "a.db")!r})) as store:
     store.append_event(b"first", execution_id="e", cell_id=None)

@@ -9,12 +9,19 @@ from pathlib import Path
 import pytest
 
 from runtimed.ids import HostEpoch
-from runtimed.storage import BlobStore, RegistryStore, SessionStore, Spool
+from runtimed.storage.blobs import BlobStore
+from runtimed.storage.registry_store import RegistryStore
+from runtimed.storage.session_store import SessionStore
+from runtimed.storage.spool import Spool
 
 HEADER = """
 import os, pathlib, random, sys
 from runtimed.document.deltas import EntrySet
-from runtimed.storage import *
+from runtimed.storage.audit import Actor, AuditRow
+from runtimed.storage.blobs import BlobStore
+from runtimed.storage.registry_store import RegistryStore, SessionRow
+from runtimed.storage.session_store import SessionStore
+from runtimed.storage.spool import Spool
 folder = pathlib.Path(sys.argv[1])
 rng = random.Random(int(sys.argv[2]))
 ANN = Actor("ann", None, 0, 1)

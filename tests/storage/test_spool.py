@@ -248,7 +248,7 @@ def test_a_child_of_the_host_does_not_hold_its_lock(tmp_path: Path) -> None:
 def test_asking_whether_a_host_lives_does_not_keep_it_from_starting(tmp_path: Path) -> None:
     code = f"""
 import pathlib
-from runtimed.storage import Spool
+from runtimed.storage.spool import Spool
 folder = pathlib.Path({str(tmp_path)!r})
 (folder / "lock").touch()
 print(flush=True)
@@ -278,7 +278,7 @@ def test_a_full_disk_leaves_whole_records_and_writing_goes_on_later(tmp_path: Pa
     code = f"""
 import pathlib, resource, signal
 from runtimed.errors import StorageError
-from runtimed.storage import Spool
+from runtimed.storage.spool import Spool
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 with Spool(pathlib.Path({str(tmp_path)!r})) as spool:
