@@ -209,6 +209,18 @@ def test_a_cell_made_on_both_sides_under_one_id_is_refused():
             merged(here, copy.save())
 
 
+def test_a_cell_that_was_deleted_and_restored_here_does_not_keep_an_older_copy_out():
+    document = a_document()
+    document.add_cell(CellId("theirs"), "", "code", author=OTHER)
+    copy = copy_of(document)
+    copy.set_source(B, "there", base=None, author=OTHER)
+    for cell_id in (A, CellId("theirs")):
+        document.delete_cell(cell_id, author=ME)
+        document.add_cell(cell_id, "again", "code", author=ME)
+    after = taken(document, merged(document, copy.save()))
+    assert {cell.id: cell.source for cell in after.cells()} == {A: "again", B: "there", "theirs": "again"}
+
+
 def test_a_copy_may_clear_what_a_cell_shows():
     document = a_document()
     document.set_execution(A, ExecutionId("e"), 3, author=ME)

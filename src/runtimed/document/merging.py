@@ -90,10 +90,8 @@ def merge_copy(
     ours = read_changes(document.history())
     known = {change.hash for change in ours}
     changes = [change for change in read_changes(theirs.history()) if change.hash not in known]
-    if not changes:
-        return MergedCopy([], [])
     merged = _with_changes(document, changes)
-    _check_same_objects(document, theirs, merged)
+    _check_new_objects(document, theirs, changes)
     _check(document, merged)
     return MergedCopy(
         [(change.actor.hex(), change.data) for change in changes],
@@ -123,11 +121,19 @@ def _with_changes(document: NotebookDocument, changes: Sequence[RawChange]) -> N
         ) from exc
 
 
-def _check_same_objects(document: NotebookDocument, theirs: NotebookDocument, merged: NotebookDocument) -> None:
-    """Refuse a cell that exists twice: the map of cells shows one of the two, and would hide the other."""
-    for cell_id in merged.cell_ids():
-        objects = {each.object_of(cell_id) for each in (document, theirs, merged) if each.cell(cell_id) is not None}
-        if len(objects) > 1:
+def _check_new_objects(document: NotebookDocument, theirs: NotebookDocument, changes: Sequence[RawChange]) -> None:
+    """Refuse a cell that the copy made under the id of one that the session has: the map of cells would hide one.
+
+    A cell that the session deleted and made anew since, as a restored version does, is its own affair.
+    """
+    begins: dict[bytes, int] = {}
+    for change in changes:
+        begins[change.actor] = min(change.first_operation, begins.get(change.actor, change.first_operation))
+    for cell_id in theirs.cell_ids():
+        actor, number = made = theirs.object_of(cell_id)
+        if document.cell(cell_id) is None or document.object_of(cell_id) == made:
+            continue
+        if actor in begins and number >= begins[actor]:
             raise _refused(
                 f"its cell {cell_id!r} is another one than the session's, made anew under the same id, and one of the "
                 "two would be lost: change cells in place, and give a new one an id of its own"
@@ -138,8 +144,6 @@ def _check(document: NotebookDocument, merged: NotebookDocument) -> None:
     """Check what the merge changes."""
     if merged.foreign_content != document.foreign_content:
         raise _refused(f"with it, {merged.foreign_content}")
-    if merged.notebook_id != document.notebook_id:
-        raise _refused("it changes the notebook_id")
     try:
         for key, value in merged.all_metadata().items():
             if document.metadata(key) != value:

@@ -60,7 +60,7 @@ class BlobUploads:
             upload.size += len(piece)
         if upload.size < size:
             return upload.size
-        if upload.size > size or upload.digest.hexdigest() != sha256:
+        if upload.digest.hexdigest() != sha256:
             self._drop(sha256)
             raise InvalidArgument(f"The pieces of the blob {sha256} do not make it up", argument="piece")
         self._store.take(upload.path, sha256)

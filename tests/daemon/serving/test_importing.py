@@ -89,6 +89,7 @@ def test_a_cell_shows_its_outputs_with_its_own_request(wire: Wire):
     assert texts() == ["before"]
     (row,) = Client().sessions.find_executions(ID, "e")
     assert (row.status, row.cell_id) == ("cancelled", "c")
+    assert row.ended_at is not None  # retention deletes it if its cell never comes
 
     missing = ask(wire, importing("e", brought=3))
     assert isinstance(missing, Failure)
@@ -153,6 +154,17 @@ def test_what_is_no_output_is_refused_and_the_cell_is_as_it_was(wire: Wire, even
         assert sentence in refused.message
     assert texts() == ["good"]
     assert Client().sessions.find_executions(ID, "wrong") == []
+
+
+@pytest.mark.parametrize(
+    ("execution_id", "sentence"),
+    [("", "must not be empty"), ("x" * 2000, "at most 1024 bytes"), ("two\nlines", "An execution id")],
+)
+def test_an_id_that_no_execution_has_is_refused(wire: Wire, execution_id: str, sentence: str):
+    for operation in (importing(execution_id, text("x")), bringing(execution_id, 0, text("x"))):
+        refused = ask(wire, operation)
+        assert isinstance(refused, Failure)
+        assert sentence in refused.message
 
 
 def test_only_code_has_outputs(wire: Wire):

@@ -8,7 +8,7 @@ from typing import Final
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.executions import BroughtOutput, Executions
 from runtimed.document import editing
-from runtimed.document.checks import check_execution
+from runtimed.document.checks import check_execution, check_new_id
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
 from runtimed.errors import InvalidCell, ProtocolError
 from runtimed.execution.outputs import blobs_in
@@ -61,9 +61,8 @@ def import_outputs(executions: Executions, has_blob: HasBlob, operation: ImportO
         InvalidCell: If an output is invalid.
         StorageError: If anything cannot be stored.
     """
-    check_execution(operation.execution_id, None)
     return executions.bring(
-        ExecutionId(operation.execution_id),
+        _execution_id(operation.execution_id),
         CellId(operation.cell_id),
         operation.source,
         operation.first,
@@ -101,11 +100,16 @@ def _show_outputs(
     if cell.execution_id is not None:
         if cell.cell_type != "code":
             raise InvalidCell(f"The cell {cell_id} has outputs and is no code cell", cell_id=cell_id)
-        check_execution(cell.execution_id, count)
-        execution_id = ExecutionId(cell.execution_id)
+        execution_id = _execution_id(cell.execution_id)
         events = list(_outputs(cell.events, cell_id, has_blob))
         executions.end_brought(execution_id, cell_id, cell.source, count, cell.status, cell.brought, events, actor)
     document.set_execution(cell_id, execution_id, count, author=actor.client_id)
+
+
+def _execution_id(execution_id: str) -> ExecutionId:
+    check_execution(execution_id, None)
+    check_new_id(execution_id, "An execution id")
+    return ExecutionId(execution_id)
 
 
 def _outputs(bodies: Iterable[bytes], cell_id: str, has_blob: HasBlob) -> Iterator[BroughtOutput]:
