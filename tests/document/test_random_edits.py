@@ -16,7 +16,7 @@ PIECES = ["", "x", "a = 1\n", "é", "e\u0301", "😀🏽", "\0", "\r\n", "\u2028
 EDITS = 30_000
 TEXTS = 15
 IN_ONE_CHANGE = 20
-MERGES = 1_000
+MERGES = 500
 
 
 def random_edits(numbers: random.Random, text: str, count: int) -> list[TextEdit]:

@@ -138,10 +138,10 @@ def test_a_frame_of_millions_of_lists_is_refused_while_others_are_served(session
     assert bystander.growth < GROWTH
 
 
-def test_sixty_unfinished_frames_keep_little_and_delay_nobody(session):
+def test_thirty_unfinished_frames_keep_little_and_delay_nobody(session):
     with watched() as bystander:
         crowd = []
-        for _ in range(60):
+        for _ in range(30):
             sock = greeted()
             sock.setblocking(False)
             rest = memoryview(LARGE + LISTS[:-1])
