@@ -156,7 +156,7 @@ def wait_until(condition: Callable[[], object], message: str, timeout: float = 3
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options for long runs."""
-    parser.addoption("--faults", type=int, help="rounds of tests/faults (one of each fault that is not on demand)")
+    parser.addoption("--faults", type=int, help="rounds of tests/faults (one of each fault)")
     parser.addoption("--first-fault", type=int, default=0, help="the first seed of tests/faults (0)")
     parser.addoption("--frames", type=int, default=8_000, help="frames of tests/daemon/serving/test_fuzz.py (8,000)")
     parser.addoption("--steps", type=int, default=1_000, help="steps of tests/daemon/serving/test_model.py (1,000)")

@@ -248,7 +248,6 @@ class Fault:
         ends_kernel: Whether the kernel, and so what runs, ends with it.
         at_start: Whether it strikes while the kernel is being started.
         is_large: Whether the notebook has to take a second to load.
-        on_demand: Whether it strikes only if more rounds are asked for: other faults contain it, or tests of their own.
     """
 
     name: str
@@ -256,29 +255,28 @@ class Fault:
     ends_kernel: bool = False
     at_start: bool = False
     is_large: bool = False
-    on_demand: bool = False
 
 
 FAULTS: Final = (
-    Fault("nothing", _nothing, on_demand=True),
-    Fault("daemon", _daemon, on_demand=True),
+    Fault("nothing", _nothing),
+    Fault("daemon", _daemon),
     Fault("daemon three times", _daemon_thrice),
     Fault("daemon beside its worker", _daemon_beside_its_worker, is_large=True),
     Fault("worker", _worker),
-    Fault("daemon ends", _daemon_ends, on_demand=True),
-    Fault("daemon stopped and killed", _daemon_stopped_and_killed, on_demand=True),
-    Fault("daemon while a kernel starts", _daemon, at_start=True, on_demand=True),
+    Fault("daemon ends", _daemon_ends),
+    Fault("daemon stopped and killed", _daemon_stopped_and_killed),
+    Fault("daemon while a kernel starts", _daemon, at_start=True),
     Fault("daemon three times while a kernel starts", _daemon_thrice, at_start=True),
     Fault("restart", _restart),
-    Fault("client", _client, on_demand=True),
+    Fault("client", _client),
     Fault("daemon and client", _daemon_and_client),
     Fault("host", _host, ends_kernel=True),
-    Fault("host ends", _host_ends, ends_kernel=True, on_demand=True),
-    Fault("host stopped and killed", _host_stopped_and_killed, ends_kernel=True, on_demand=True),
+    Fault("host ends", _host_ends, ends_kernel=True),
+    Fault("host stopped and killed", _host_stopped_and_killed, ends_kernel=True),
     Fault("kernel", _kernel, ends_kernel=True),
     Fault("daemon and host", _daemon_and_host, ends_kernel=True),
     Fault("daemon and kernel", _daemon_and_kernel, ends_kernel=True),
-    Fault("paused", _paused, on_demand=True),
+    Fault("paused", _paused),
     Fault("paused while the daemon dies", _paused_while_the_daemon_dies),
     Fault("cut", _cut),
     Fault("stolen", _stolen),
