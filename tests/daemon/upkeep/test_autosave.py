@@ -18,6 +18,8 @@ import psutil
 import pytest
 
 from runtimed import Client, NotebookFileError, Session
+from runtimed.settings import read_settings
+from runtimed.storage.notebook_files import lock_saving
 from tests.conftest import own_daemon, processes_of, wait_until
 from tests.small_disk import SmallDisk, on_a_small_disk
 
@@ -237,10 +239,35 @@ def test_a_file_belongs_to_one_active_session(session, tmp_path):
         other.stop()
 
 
-def test_a_session_that_ends_is_saved_at_its_end(session, tmp_path):
+def test_a_session_that_is_stopped_is_saved_before_the_call_returns(session, tmp_path):
     session.set_source("first", "the last word")
     session.stop()
-    wait_until(lambda: sources(tmp_path / "nb.ipynb") == {"first": "the last word"}, "it was not saved", timeout=40)
+    assert sources(tmp_path / "nb.ipynb") == {"first": "the last word"}
+
+
+def test_what_changes_in_a_session_that_has_ended_is_saved_before_it_is_deleted(keeping, tmp_path):
+    with Session("to be deleted") as session:
+        session.create_cell("1 + 1", cell_id="first")
+        session.save(tmp_path / "nb.ipynb")
+        session.stop()
+        session.connect()
+        session.set_source("first", "the last word")
+        Client().sessions.delete("to be deleted")
+    assert sources(tmp_path / "nb.ipynb") == {"first": "the last word"}
+
+
+def test_a_session_that_ends_by_itself_is_saved_at_once(keeping, tmp_path):
+    path = tmp_path / "nb.ipynb"
+    with Session(keep_alive=0.1) as session:
+        session.run("0")
+        session.create_cell("1", cell_id="first")
+        session.save(path)
+        with lock_saving(read_settings().files_dir, session.notebook_id):
+            session.set_source("first", "2")
+            time.sleep(5)  # the save waits for the lock, and is followed by ten times as long without one
+        wait_until(lambda: sources(path).get("first") == "2", "it was not saved", timeout=40)
+        session.set_source("first", "the last word")
+    wait_until(lambda: sources(path).get("first") == "the last word", "it was not saved", timeout=15)
 
 
 def test_saving_by_hand_and_by_itself_do_not_disturb_each_other(session, tmp_path):

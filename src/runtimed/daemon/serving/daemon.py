@@ -210,7 +210,7 @@ class Daemon:
         """
         if not keep_kernels:
             ends = {
-                f"ending session {row.session_id!r}": self.end_session(row, SessionEvent.STOPPED, actor)
+                f"ending session {row.session_id!r}": self._stop(row, SessionEvent.STOPPED, actor)
                 for row in self.registry.active()
             }
             await _finish_all(ends)
@@ -251,7 +251,12 @@ class Daemon:
         return Done()
 
     async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> str | None:
-        """End a session, whether its room is open or not; see `Room.stop`."""
+        """End a session, whether its room is open or not, and save its file; see `Room.stop`."""
+        waits = await self._stop(row, event, actor)
+        await self.autosave.flush([SessionId(row.session_id)])
+        return waits
+
+    async def _stop(self, row: SessionRow, event: SessionEvent, actor: Actor | None) -> str | None:
         session_id = SessionId(row.session_id)
         if session_id in self.rooms:
             return await self.rooms[session_id].stop(event, actor)
@@ -259,7 +264,8 @@ class Daemon:
         return None
 
     async def delete_session(self, session_id: str, actor: Actor) -> DeleteSessionReply:
-        """Delete an ended session with its data; see `deletion.delete_session`."""
+        """Save an ended session's file, and delete the session with its data; see `deletion.delete_session`."""
+        await self.autosave.flush([SessionId(session_id)])
         deleted = await delete_session(self, session_id, actor)
         if deleted:
             self.autosave.forget(SessionId(session_id))
@@ -349,6 +355,7 @@ class Daemon:
     async def _end_by_itself(self, room: Room, event: SessionEvent) -> None:
         with self._trouble.contained(f"the end of session {room.notebook_id!r}"):
             await room.stop(event)
+            await self.autosave.flush([room.notebook_id])
 
     def _check_in_place(self) -> None:
         """End if the socket or the data folder is gone: clients start another daemon there."""

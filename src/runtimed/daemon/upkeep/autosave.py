@@ -12,7 +12,7 @@ import logging
 import math
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 KEEPER: Final = (sys.executable, "-P", "-m", "runtimed.autosave")
 """Command of the process that keeps the files."""
 
-AT_THE_END: Final = 10.0
-"""Seconds that the last saves may take when the daemon ends."""
+AT_ONCE: Final = 10.0
+"""Seconds that a flush may take: who ends or deletes a session, or the daemon, waits for the last saves."""
 
 MAX_BACKOFF: Final = 60.0
 """Longest time before another process is started, in seconds. The first time is one second, and then twice as many."""
@@ -164,26 +164,32 @@ class Autosave:
         later = (self._kept[session_id].schedule.due_at for session_id in self._unsaved())
         return min((max(0.0, due - now) for due in later if due is not None), default=math.inf)
 
-    async def finish(self) -> None:
-        """Save what is not saved yet, as far as it succeeds in `AT_THE_END` seconds, and nothing later. Idempotent."""
-        waiting, told = [] if self._is_finished else self._unsaved(), set[SessionId]()
-        self._is_finished = True
+    async def flush(self, session_ids: Collection[SessionId]) -> None:
+        """Save what is not saved yet of some sessions, as far as it succeeds in `AT_ONCE` seconds. Idempotent.
+
+        Each is tried once. What fails is tried again later.
+        """
+        waiting, told = [one for one in self._unsaved() if one in session_ids], set[SessionId]()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(AT_THE_END):
+            async with asyncio.timeout(AT_ONCE):
                 while waiting:
-                    self._start()
+                    if self._work is None:
+                        await asyncio.sleep(self._start_at - self._clock())
+                        self._start()
                     for session_id in waiting:
-                        kept = self._kept[session_id]
-                        if self._process is not None and kept.schedule.due_at is not None:
+                        kept = self._kept.get(session_id)
+                        if kept is not None and self._process is not None and kept.schedule.due_at is not None:
                             self._save(session_id)
                             told.add(session_id)
                     self._progress.clear()
                     await self._progress.wait()
-                    waiting = [
-                        one
-                        for one, kept in self._kept.items()
-                        if one in waiting and (one not in told or kept.schedule.is_saving)
-                    ]
+                    waiting = [one for one in waiting if self._is_awaited(one, one in told)]
+
+    async def finish(self) -> None:
+        """Save what is not saved yet, as `flush` does, and nothing later. Idempotent."""
+        if not self._is_finished:
+            self._is_finished = True
+            await self.flush(self._kept.keys())
 
     async def close(self) -> None:
         """Let the process end. Idempotent."""
@@ -205,6 +211,11 @@ class Autosave:
             for session_id, kept in self._kept.items()
             if not kept.schedule.is_saved and not self._is_written(session_id, kept.path)
         ]
+
+    def _is_awaited(self, session_id: SessionId, told: bool) -> bool:
+        """Whether a flush waits for a session, which it has told the process to save, or not yet."""
+        kept = self._kept.get(session_id)
+        return kept is not None and (kept.schedule.is_saving if told else not kept.schedule.is_saved)
 
     def _save(self, session_id: SessionId) -> None:
         if self._process is not None:
