@@ -254,6 +254,33 @@ def test_every_cell_goes_to_the_session_and_says_so(frontend: Frontend, observer
     assert ({message["msg_type"] for message in here}, text_of(here)) == ({"stream"}, "here\n")
 
 
+def test_cells_that_are_sent_whole_are_the_cells_of_the_notebook_s_file(world: Path, tmp_path: Path) -> None:
+    import nbformat
+
+    path = tmp_path / "whole.ipynb"
+    sources = {"a": "\n\nprint('A')\n", "b": "print(42)", "c": "%%runtimed\nprint('c')"}
+    cells = [nbformat.v4.new_code_cell(source, id=cell_id) for cell_id, source in sources.items()]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    with Session(str(path)) as session:
+        session.open_notebook(path)
+        frontend = start(tmp_path, path)
+        frontend.run("%runtimed on")
+        for cell_id in ("a", "b", "b", "c", "c"):
+            frontend.run(sources[cell_id], cell_id)
+        frontend.run("%%local\nget_ipython().run_cell('of = \"another cell\"')", "b")
+        frontend.close()
+        kept: dict[str, Any] = {
+            cell.id: (cell.source, [output.text for output in cell.outputs]) for cell in session.get_cells()
+        }
+        assert {cell_id: kept.pop(cell_id) for cell_id in sources} == {
+            "a": ("\n\nprint('A')\n", ["A\n"]),
+            "b": ("print(42)", ["42\n"]),
+            "c": ("%%runtimed\nprint('c')", []),
+        }
+        assert sorted(kept.values()) == [('of = "another cell"', []), ("print('c')", ["c\n"])], "not as in the file"
+        session.stop()
+
+
 def test_the_stop_button_just_before_a_question_leaves_nobody_waiting_at_it(
     frontend: Frontend, observer: Session
 ) -> None:

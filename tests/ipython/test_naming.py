@@ -75,6 +75,14 @@ def test_a_cell_of_a_notebook_has_one_document_cell_for_ever() -> None:
     assert len(others | {cell_id}) == 5
 
 
+def test_a_whole_cell_in_the_notebook_s_own_session_is_the_notebook_s_cell() -> None:
+    path = Path("/home/ann/b.ipynb")
+    hashed = document_cell_id(path, "abc")
+    assert document_cell_id(path, "abc", session_id_of(path)) == "abc"
+    assert document_cell_id(path, "abc", "work") == hashed, "others may send cells there"
+    assert document_cell_id(None, "abc", "work") == document_cell_id(None, "abc")
+
+
 @pytest.mark.parametrize(
     ("session_id", "name"),
     [

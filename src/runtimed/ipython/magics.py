@@ -178,7 +178,8 @@ class RuntimedMagics(Magics):
         """
         with short_errors():
             if cell is not None:
-                self._run(parse_run(line), cell.rstrip("\n"))
+                whole = self.router.whole_cell()
+                self._run(parse_run(line), cell.rstrip("\n") if whole is None else whole)
                 return None
             command = parse_command(line)
             if command is None:
@@ -265,7 +266,7 @@ class RuntimedMagics(Magics):
         """
         if options.cell_id is not None and session.get_cell_type(options.cell_id) is None:
             raise CellNotFound(f"Cell not found: {options.cell_id}", cell_id=options.cell_id)
-        cell_id = options.cell_id or self._own_cell()
+        cell_id = options.cell_id or self._own_cell(session)
         queue = read_queue(session)
         found = None if options.again else queue.of_cell(cell_id)
         if found is not None:
@@ -367,9 +368,12 @@ class RuntimedMagics(Magics):
         is_routed = self.router.on and options.header == "%%runtimed"
         act_on(self.shell, result.payload, "" if is_routed else options.header)
 
-    def _own_cell(self) -> CellId:
+    def _own_cell(self, session: Session) -> CellId:
         cell_id = frontend_cell_id(self.shell)
-        return new_cell_id() if cell_id is None else document_cell_id(notebook_file(self.shell), cell_id)
+        if cell_id is None:
+            return new_cell_id()
+        whole_in = None if self.router.whole_cell() is None else session.notebook_id
+        return document_cell_id(notebook_file(self.shell), cell_id, whole_in)
 
     # --- the commands of %runtimed ---
 

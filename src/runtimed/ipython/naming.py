@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtimed.ids import CellId
-from runtimed.notebook_names import cell_id_in, notebook_path
+from runtimed.notebook_names import cell_id_in, notebook_path, session_id_of
 
 __all__ = ["document_cell_id", "frontend_cell_id", "notebook_file"]
 
@@ -33,12 +33,19 @@ def notebook_file(shell: Any) -> Path | None:
     return notebook_path(value)
 
 
-def document_cell_id(path: Path | None, cell_id: str) -> CellId:
+def document_cell_id(path: Path | None, cell_id: str, whole_in: str | None = None) -> CellId:
     """Return the document cell of a cell of a notebook, the same one at any time.
+
+    The whole cell, in the notebook's own session, is the notebook's cell itself: it keeps its id, as in the proxy
+    kernel and in the file. Any other gets an id of its own: a cell under a magic has another source in the file, and
+    several notebooks, copies of one too, may share a session.
 
     Args:
         path: The notebook's file: copies of a notebook have the same cell ids.
         cell_id: The frontend's id.
+        whole_in: The id of the session to which the whole cell goes, as it is; None if its first line is a magic's.
     """
+    if path is not None and whole_in == session_id_of(path):
+        return CellId(cell_id)
     key = b"\0".join((b"" if path is None else os.fsencode(path), cell_id.encode(errors="surrogatepass")))
     return CellId(f"cell-{uuid.uuid5(_CELLS, key.hex())}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -103,6 +103,17 @@ class Router:
     # A terminal asks after each line whether the cell is complete, which does not depend on where it runs.
     transform.has_side_effects = True  # type: ignore[attr-defined]  # IPython's way to say so: an attribute of a function
 
+    def whole_cell(self) -> str | None:
+        """Return the running cell as the frontend has it, if all of it goes to the session.
+
+        Returns:
+            None if a magic says where it runs, and in a terminal.
+        """
+        code = self._request().get("code")
+        if not self.on or not isinstance(code, str) or self._stays_here(code.lstrip().splitlines() or [""]):
+            return None
+        return code
+
     def show_place(self, notebook_id: str) -> None:
         """Show above the outputs of a notebook's cell where it runs; a terminal's prompt shows it."""
         if self._is_terminal:
@@ -146,9 +157,13 @@ class Router:
 
     def _is_background(self) -> bool:
         """Whether the frontend runs something by itself, such as for a list of variables."""
-        get_parent = getattr(self._shell, "get_parent", None)
-        content = {} if get_parent is None else (get_parent() or {}).get("content") or {}
+        content = self._request()
         return bool(content.get("silent")) or content.get("store_history") is False
+
+    def _request(self) -> Mapping[str, Any]:
+        """Return the content of the request that runs; empty in a terminal."""
+        get_parent = getattr(self._shell, "get_parent", None)
+        return {} if get_parent is None else (get_parent() or {}).get("content") or {}
 
 
 def positional(words: Sequence[str]) -> list[str]:
