@@ -124,10 +124,12 @@ def test_a_script_and_markdown_become_cells_of_a_session_that_stays(
 
 def test_what_cannot_be_opened_is_said(shared_daemon: Path, in_process: Command, tmp_path: Path):
     (tmp_path / "half.ipynb").write_text("{")
+    (tmp_path / "loop.ipynb").symlink_to("loop.ipynb")
     for command in ("open", "import"):
         done = in_process(command, str(tmp_path / "none.ipynb"))
-        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"There is no file {tmp_path}/none.ipynb\n")
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"There is no file {tmp_path}/none.ipynb\n")
         done = in_process(command, str(tmp_path / "half.ipynb"))
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert done.stderr.startswith(f"{tmp_path}/half.ipynb cannot be read: it is no notebook: ")
+        assert in_process(command, str(tmp_path / "loop.ipynb")).returncode == 2
     assert in_process("export", f"{tmp_path}/half.ipynb").returncode == 4

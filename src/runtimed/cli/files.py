@@ -9,7 +9,7 @@ from typing import Final
 
 from runtimed.cli.as_json import jsonable, print_json
 from runtimed.cli.exits import Exit
-from runtimed.cli.printing import say
+from runtimed.cli.printing import complain, say
 from runtimed.cli.reach import find_session, reach
 from runtimed.client import Client, ExportFormat
 from runtimed.errors import NotebookFileError
@@ -32,17 +32,25 @@ _SUFFIXES: Final[dict[str, ExportFormat]] = {
 
 def open_(arguments: argparse.Namespace) -> int:
     """Take a notebook file into its session: the one that has it already, or the one that is named after it."""
-    path = real_path(arguments.file)
-    client, session_id = reach("open"), session_id_of(path)
     try:
-        opened = _open(client, session_id, path)
+        path = real_path(arguments.file)
+        session_id, opened = _open_where_it_is(reach("open"), path)
+    except NotebookFileError as exc:
+        complain(exc.message)
+        return Exit.USAGE
+    return _tell(session_id, opened, as_json=arguments.json)
+
+
+def _open_where_it_is(client: Client, path: Path) -> tuple[SessionId, OpenedNotebook]:
+    session_id = session_id_of(path)
+    try:
+        return session_id, _open(client, session_id, path)
     except NotebookFileError as exc:
         owner = exc.data.get("session_id")
         if owner is None:
             raise
         session_id = SessionId(owner)
-        opened = _open(client, session_id, path)
-    return _tell(session_id, opened, as_json=arguments.json)
+    return session_id, _open(client, session_id, path)
 
 
 def _open(client: Client, session_id: SessionId, path: Path) -> OpenedNotebook:
@@ -56,6 +64,9 @@ def import_(arguments: argparse.Namespace) -> int:
     session.connect()  # leaving the block would end a new session
     try:
         opened = session.import_notebook(arguments.file)
+    except NotebookFileError as exc:
+        complain(exc.message)
+        return Exit.USAGE
     finally:
         session.close()
     return _tell(session.notebook_id, opened, as_json=arguments.json)
