@@ -1,5 +1,7 @@
 """A notebook file is replaced whole, or not at all."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,22 @@ def test_a_name_of_the_greatest_length_can_be_saved(tmp_path: Path) -> None:
     path = tmp_path / f"{'é' * 124}.ipynb"
     replace_file(path, b"after", None)
     assert path.read_bytes() == b"after"
+
+
+def test_what_killed_saves_of_the_file_have_left_is_deleted_after_a_minute(tmp_path: Path) -> None:
+    path, now = tmp_path / "a+b.ipynb", time.time()
+    ages = {
+        ".a+b.ipynb.0123456789abcdef.tmp": 70,
+        ".a+b.ipynb.1123456789abcdef.tmp": 30,  # somebody may write it still
+        ".a+b.ipynb.mine.tmp": 70,
+        ".aab.ipynb.0123456789abcdef.tmp": 70,
+        ".a+b.ipynb.0123456789abcdef.tmp.ipynb": 70,
+    }
+    for name, age in ages.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (now - age, now - age))
+    replace_file(path, b"after", None)
+    assert {file.name for file in tmp_path.iterdir()} == {"a+b.ipynb", *list(ages)[1:]}
 
 
 def test_a_folder_that_is_not_there_and_one_that_admits_no_file_are_said(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -29,6 +30,8 @@ __all__ = [
 MAX_FILE: Final = 2**30
 """Largest notebook file that is read, in bytes."""
 
+MAX_SAVE: Final = 60.0
+"""Seconds without a write after which nobody is there any more who writes a temporary file."""
 
 Identity = tuple[int, ...]
 """Device, inode, size and time of the last change of a file: a replaced or changed one has another."""
@@ -108,7 +111,8 @@ def read_bytes(path: Path, largest: int) -> tuple[bytes, os.stat_result] | None:
 def replace_file(path: Path, content: bytes, former: os.stat_result | None) -> None:
     """Replace a file by one with other content, atomically: whatever fails, the former one is whole.
 
-    The new file has the former one's mode, and its owner where that is possible.
+    The new file has the former one's mode, and its owner where that is possible. Temporary files that killed saves of
+    the same file have left, more than a minute ago, are deleted.
 
     Args:
         path: The real path.
@@ -118,12 +122,15 @@ def replace_file(path: Path, content: bytes, former: os.stat_result | None) -> N
     Raises:
         NotebookFileError: If it cannot be written, or is no longer the former one.
     """
-    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")  # a name has at most 255 bytes
+    prefix = f".{path.name[:50]}."  # a name has at most 255 bytes
+    temporary = path.with_name(f"{prefix}{secrets.token_hex(8)}.tmp")
     try:
         mode = None if former is None else stat.S_IMODE(former.st_mode)
         # A new file has the mode that the umask gives it.
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else 0o600)
         try:
+            # Before anything is written, as they may fill the disk; by the clock of the file system.
+            _delete_temporaries(path.parent, prefix, before=os.fstat(file).st_mtime - MAX_SAVE)
             if former is not None and mode is not None:
                 with contextlib.suppress(PermissionError):
                     os.fchown(file, former.st_uid, former.st_gid)
@@ -167,6 +174,16 @@ def lock_saving(folder: Path, session_id: SessionId) -> BinaryIO:
     except OSError as exc:
         raise NotebookFileError(f"{path} cannot be locked: {exc.strerror or exc}", path=str(path)) from exc
     return file
+
+
+def _delete_temporaries(folder: Path, prefix: str, before: float) -> None:
+    """Delete temporary files with this prefix that were last written before that time."""
+    name = re.compile(rf"{re.escape(prefix)}[0-9a-f]{{16}}\.tmp")
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # somebody else's, perhaps
+                if name.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
+                    Path(entry).unlink()
 
 
 def _sync_folder(folder: Path) -> None:
