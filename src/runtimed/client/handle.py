@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from operator import attrgetter
 from typing import Protocol, TypeVar
 from weakref import WeakValueDictionary
@@ -47,8 +48,9 @@ class Handle:
             timeout_minutes: Idle minutes after which the session times out, if this client starts it; None for never.
             max_duration_minutes: Minutes after which it times out in any case; None for never.
             keep_alive: Seconds that a session with a generated id outlives its last client; None for no limit.
-            writes_file: Real path of a notebook file that this client writes itself, as an editor does. While it is
-                connected the session is not saved into that file, and what the client writes is merged.
+            writes_file: Path of a notebook file that this client writes itself, as an editor does; symbolic links are
+                followed now. While it is connected the session is not saved into that file, and what the client writes
+                is merged.
 
         Raises:
             SessionError: If the id, the label or a duration is invalid.
@@ -63,7 +65,7 @@ class Handle:
             keep_alive=LONGEST if keep_alive_secs is None else keep_alive_secs,
             timeout_minutes=session_duration("timeout_minutes", timeout_minutes, unit=60),
             max_duration_minutes=session_duration("max_duration_minutes", max_duration_minutes, unit=60),
-            writes_file=writes_file,
+            writes_file=None if writes_file is None else os.path.realpath(writes_file),
         )
         self._was_connected = False
         self._streams: WeakValueDictionary[int, HandleStream] = WeakValueDictionary()

@@ -203,7 +203,8 @@ def test_a_file_that_is_replaced_by_something_else_is_left_alone(session, tmp_pa
 
 def test_what_an_editor_writes_itself_is_written_by_nobody_else_as_long_as_it_is_here(session, tmp_path):
     path = tmp_path / "nb.ipynb"
-    editor = Session(session.notebook_id, label="an editor", writes_file=str(path))
+    (tmp_path / "link").symlink_to(tmp_path)
+    editor = Session(session.notebook_id, label="an editor", writes_file=str(tmp_path / "link" / "nb.ipynb"))
     editor.connect()
     before = path.read_bytes()
 
