@@ -167,8 +167,9 @@ def test_a_file_that_is_deleted_is_not_written_again_by_itself(session, tmp_path
 
 def test_a_file_that_is_renamed_is_named_and_may_be_followed(session, tmp_path):
     new = tmp_path / "new.ipynb"
-    wait_until(lambda: notice_of(session) is None, "there is something else", timeout=40)
-    time.sleep(1.5)  # it was looked at
+    session.set_source("first", "0")
+    wait_until(lambda: sources(tmp_path / "nb.ipynb") == {"first": "0"}, "it was not saved", timeout=40)
+    time.sleep(1)  # the process knows the file that it has written
     (tmp_path / "nb.ipynb").rename(new)
     wait_until(lambda: notice_of(session) is not None, "nobody was told", timeout=40)
     assert f"was renamed to new.ipynb: open_notebook({str(new)!r}) makes it" in str(notice_of(session))
