@@ -518,7 +518,9 @@ class OpenedNotebook:
         kept: Cells that are gone from the file, and were changed in the session.
         conflicts: Cells that were changed in both: the session's version, and the id under which the file's version
             stands behind it.
-        metadata_conflict: Whether the notebook's metadata were changed in both; the session's stay.
+        order_conflict: Whether cells were moved in both; the session's order stays.
+        metadata_conflicts: Entries of the notebook's metadata that were changed in both. The session's stay, and the
+            file's are under `conflicts` in the entry `runtimed`.
     """
 
     path: Path
@@ -528,7 +530,8 @@ class OpenedNotebook:
     deleted: tuple[CellId, ...] = ()
     kept: tuple[CellId, ...] = ()
     conflicts: Mapping[CellId, CellId] = field(default_factory=dict)
-    metadata_conflict: bool = False
+    order_conflict: bool = False
+    metadata_conflicts: tuple[str, ...] = ()
 
     @property
     def differences(self) -> list[str]:
@@ -541,8 +544,13 @@ class OpenedNotebook:
             f"Cell {cell_id} is gone from the file and was changed in the session, which keeps it"
             for cell_id in self.kept
         ]
-        if self.metadata_conflict:
-            found.append("The notebook's metadata differ in the session and the file: the session keeps its own")
+        if self.order_conflict:
+            found.append("Cells were moved in the session and in the file: the session keeps its order")
+        found += [
+            f"{key!r} of the notebook's metadata differs in the session and the file: the session keeps its own, and "
+            "has the file's under 'conflicts' of the entry 'runtimed'"
+            for key in self.metadata_conflicts
+        ]
         return found
 
 

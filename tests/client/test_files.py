@@ -23,6 +23,7 @@ from runtimed.ids import CellId
 from runtimed.notebook_file.outputs import normal
 from runtimed.notebook_file.reading import FileCell, NotebookFile, read_notebook
 from tests.client.faces import on_one_face
+from tests.conftest import wait_until
 from tests.notebook_file.test_writing import METADATA, notebook_cells
 
 PICTURE = """
@@ -353,6 +354,67 @@ def test_a_file_that_was_edited_outside_merges_cell_by_cell(session, tmp_path):
     assert session.open_notebook(path) == OpenedNotebook(path=path)
 
 
+def test_outputs_that_another_kernel_has_written_into_the_file_are_taken(session, tmp_path):
+    path = write(tmp_path / "a.ipynb", code("a", "1"), code("b", "2"))
+    session.open_notebook(path)
+    here = session.execute_cell("b").execution_count
+    session.save()
+
+    write(path, code("a", "1", stream("theirs"), count=7), code("b", "2", stream("theirs"), count=8))
+    session.execute_cell("b")
+    with pytest.raises(NotebookFileError, match="it was changed since"):
+        session.save()
+    assert session.open_notebook(path) == OpenedNotebook(path=path, changed=ids("a"))
+
+    a, b = session.get_cells()
+    assert (a.outputs[0].text, a.execution_count) == ("theirs", 7)
+    assert (b.outputs[0].data["text/plain"], b.execution_count) == ("2", here + 1)
+    session.save()
+    assert [cell.execution_count for cell in cells_in(path)] == [7, here + 1]
+
+
+def test_a_cell_that_runs_goes_on_showing_it_whatever_the_file_says(session, tmp_path):
+    path, gate = tmp_path / "a.ipynb", tmp_path / "gate"
+    slow = f"import os, time\nprint('begun')\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('end')"
+    write(path, code("a", slow), code("b", "1"))
+    session.open_notebook(path)
+    running, waiting = session.queue_cell("a"), session.queue_cell("b")
+    wait_until(lambda: session.get_cell("a").outputs, "it does not run")
+    write(path, code("a", "another", stream("old"), count=3), code("b", "1", stream("old"), count=4))
+    session.open_notebook(path)
+    assert [cell.execution_id for cell in session.get_cells()] == [running, waiting]
+    gate.touch()
+    session.wait(waiting)
+    assert session.get_cell("a").outputs[0].text == "begun\nend\n"
+    assert session.get_cell_source("a") == "another"
+
+
+def test_an_id_that_the_format_does_not_admit_is_the_same_cell_when_it_comes_back(session, tmp_path):
+    path = write(tmp_path / "a.ipynb", code("my.cell", "1"), code("b", "2"))
+    before = path.read_bytes()
+    session.open_notebook(path)
+    assert session.get_cell_ids() == ["my.cell", "b"]
+    session.set_source("b", "3")
+    session.save()
+    assert cells_in(path)[0].id.startswith("cell-")
+
+    path.write_bytes(before.replace(b'"1"', b'"edited"'))
+    assert session.open_notebook(path) == OpenedNotebook(path=path, changed=ids("my.cell", "b"))
+
+    assert [(cell.id, cell.source) for cell in session.get_cells()] == [("my.cell", "edited"), ("b", "2")]
+
+
+def test_a_file_that_is_put_back_to_what_it_was_before_a_save_is_an_outside_edit(session, tmp_path):
+    path = write(tmp_path / "a.ipynb", code("a", "1"))
+    session.open_notebook(path)
+    before = path.read_bytes()
+    session.set_source("a", "2")
+    session.save()
+    path.write_bytes(before)
+    assert session.open_notebook(path).changed == ids("a")
+    assert session.get_cell_source("a") == "1"
+
+
 def test_cells_that_were_moved_in_the_file_are_moved(session, tmp_path):
     path = write(tmp_path / "a.ipynb", code("a", "1"), code("b", "2"), code("c", "3"))
     session.open_notebook(path)
@@ -498,6 +560,37 @@ def test_a_save_whose_client_dies_before_or_after_it_has_written_leaves_a_file_t
     assert session.get_cell_source("a") == "3"
     session.save()
     assert [cell.source for cell in cells_in(path)] == ["3"]
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+def test_an_edit_of_a_file_whose_save_was_broken_off_takes_nothing_back(session, tmp_path, monkeypatch, written):
+    path = tmp_path / "a.ipynb"
+    for cell_id in "ab":
+        session.create_cell("1", cell_id=cell_id)
+    session.save(path)
+    session.set_source("a", "2")
+    session.create_cell("new", cell_id="c")
+
+    def die(save: files.Save) -> None:
+        if written:
+            write_file(save)
+        raise Died
+
+    write_file = files.write_file
+    for module in ("session", "async_session"):
+        monkeypatch.setattr(f"runtimed.client.{module}.write_file", die)
+    with pytest.raises(Died):
+        session.save()
+    monkeypatch.undo()
+    content = json.loads(path.read_text("utf-8"))
+    content["cells"][1]["source"] = ["edited"]
+    path.write_text(json.dumps(content), "utf-8")
+
+    assert session.open_notebook(path).changed == ids("b")
+
+    assert [cell.source for cell in session.get_cells()] == ["2", "edited", "new"]
+    session.save()
+    assert [cell.source for cell in cells_in(path)] == ["2", "edited", "new"]
 
 
 def test_a_save_that_fails_leaves_the_session_with_the_file_that_it_had(session, tmp_path):

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from runtimed.client import calls
 from runtimed.client.async_execution import AsyncExecution
 from runtimed.client.async_handle import AsyncHandle, EventStream
@@ -16,12 +18,14 @@ from runtimed.client.async_pages import AsyncItems
 from runtimed.client.async_work import work
 from runtimed.client.files import (
     ExportFormat,
+    ReadNotebook,
     check_format,
     export,
     file_to_own,
     is_document,
     lock_file_of,
     merge_file,
+    outputs_to_compare,
     prepare_save,
     read_document_file,
     read_importable,
@@ -49,7 +53,6 @@ from runtimed.models import (
     SessionStatus,
     SyncEnvironmentResult,
 )
-from runtimed.notebook_file.reading import NotebookFile
 from runtimed.progress import Progress
 from runtimed.protocol.events import Event
 from runtimed.protocol.execution_operations import Program
@@ -356,8 +359,7 @@ class AsyncSession(AsyncHandle):
         """
         await self.connect()
         async with self._saving():
-            real, notebook = await work(read_notebook_file, path)
-            return await self._take_in(real, notebook, becomes_its_own=True)
+            return await self._take_in(await work(read_notebook_file, path), becomes_its_own=True)
 
     async def import_notebook(self, path: str | os.PathLike[str]) -> OpenedNotebook:
         """Take the cells of a file into the session, which does not become its own: `save` writes elsewhere.
@@ -386,14 +388,15 @@ class AsyncSession(AsyncHandle):
             file, copy = await work(read_document_file, path)
             await self.connect()
             return await self._perform(calls.merge_copy(self._notebook, file, copy))
-        real, notebook = await work(read_importable, path)
-        return await self._take_in(real, notebook, becomes_its_own=False)
+        return await self._take_in(await work(read_importable, path), becomes_its_own=False)
 
-    async def _take_in(self, path: Path, notebook: NotebookFile, *, becomes_its_own: bool) -> OpenedNotebook:
+    async def _take_in(self, file: ReadNotebook, *, becomes_its_own: bool) -> OpenedNotebook:
         await self.connect()
-        own = path if becomes_its_own else None
+        own = file.path if becomes_its_own else None
         contents = await self._perform(calls.read_contents(self._notebook, own, outputs=False))
-        imports, opened = await work(merge_file, contents, path, notebook, becomes_its_own=becomes_its_own)
+        cell_ids = await work(outputs_to_compare, contents, file)
+        contents = await self._perform(calls.with_outputs(self._notebook, contents, cell_ids))
+        imports, opened = await work(merge_file, contents, file, becomes_its_own=becomes_its_own)
         await self._perform(calls.take_in(self._notebook, imports))
         return opened
 
@@ -427,6 +430,9 @@ class AsyncSession(AsyncHandle):
                     else calls.record_file(self._notebook, contents.record)
                 )
                 raise
+            if save.record.replaces is not None:
+                record = msgspec.structs.replace(save.record, replaces=None)
+                await self._perform(calls.record_file(self._notebook, record))
             return Path(save.record.path)
 
     @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, get_args
@@ -17,15 +17,16 @@ from runtimed.client.given import check_choice
 from runtimed.errors import InvalidCell, NotebookFileError, RuntimedError, SessionError
 from runtimed.ids import CellId, SessionId
 from runtimed.models import OpenedNotebook
-from runtimed.notebook_file.merging import FileRecord, merge, record_of
+from runtimed.notebook_file.merging import FileRecord, cells_with_new_outputs, merge, record_of
 from runtimed.notebook_file.reading import FORMAT, NotebookFile, read_notebook
-from runtimed.notebook_file.writing import with_former_outputs, write_notebook
+from runtimed.notebook_file.writing import file_id, with_former_outputs, write_notebook
 from runtimed.protocol.document_operations import MAX_COPY
 from runtimed.settings import read_settings
 
 __all__ = [
     "KERNELSPECS",
     "ExportFormat",
+    "ReadNotebook",
     "Save",
     "check_format",
     "export",
@@ -34,6 +35,7 @@ __all__ = [
     "lock_file_of",
     "merge_file",
     "new_file",
+    "outputs_to_compare",
     "prepare_save",
     "read_document_file",
     "read_importable",
@@ -83,18 +85,46 @@ def lock_file_of(session_id: SessionId) -> BinaryIO:
     return lock_saving(read_settings().files_dir, session_id)
 
 
-def read_notebook_file(path: str | os.PathLike[str]) -> tuple[Path, NotebookFile]:
-    """Read an .ipynb file; return its real path, and what it has.
+@dataclass(frozen=True, slots=True)
+class ReadNotebook:
+    """A file that was read.
+
+    Attributes:
+        record: What a session knows of it from now on, with its real path.
+        content: What it has, with ids that the format admits.
+        ids: The ids that it has, by those.
+    """
+
+    record: FileRecord
+    content: NotebookFile
+    ids: Mapping[str, CellId]
+
+    @classmethod
+    def of(cls, real: Path, content: NotebookFile) -> ReadNotebook:
+        """Describe a file: a session writes an id that the format does not admit as another one."""
+        cells = tuple(replace(cell, id=file_id(cell.id)) for cell in content.cells)
+        ids = {file_id(cell.id): CellId(cell.id) for cell in content.cells}
+        content = replace(content, cells=cells)
+        return cls(record_of(str(real), content), content, ids)
+
+    @property
+    def path(self) -> Path:
+        """The file's real path."""
+        return Path(self.record.path)
+
+
+def read_notebook_file(path: str | os.PathLike[str]) -> ReadNotebook:
+    """Read an .ipynb file.
 
     Raises:
         NotebookFileError: If there is none, or it is not understood.
     """
     real, text = _read(path)
-    return real, _understood(text, real)
+    return ReadNotebook.of(real, _understood(text, real))
 
 
-def read_importable(path: str | os.PathLike[str]) -> tuple[Path, NotebookFile]:
-    """Read an .ipynb file, a script with cells in percent format, or Markdown; return its real path, and what it has.
+def read_importable(path: str | os.PathLike[str]) -> ReadNotebook:
+    """Read an .ipynb file, a script with cells in percent format, or Markdown.
 
     The suffix says which: `.py`, `.md`; any other is a notebook.
 
@@ -105,7 +135,7 @@ def read_importable(path: str | os.PathLike[str]) -> tuple[Path, NotebookFile]:
     real, text = _read(path)
     fmt = _TEXT_FORMATS.get(real.suffix.lower())
     if fmt is None:
-        return real, _understood(text, real)
+        return ReadNotebook.of(real, _understood(text, real))
     jupytext = _imported("jupytext", f"a {real.suffix} file can be read")
     try:
         node = jupytext.reads(text, fmt=fmt)
@@ -115,7 +145,7 @@ def read_importable(path: str | os.PathLike[str]) -> tuple[Path, NotebookFile]:
     node.nbformat_minor = 4  # without ids: those that were made are others each time
     for cell in node.cells:
         cell.pop("id", None)
-    return real, replace(read_notebook(json.dumps(node), real), version=FORMAT)
+    return ReadNotebook.of(real, replace(read_notebook(json.dumps(node), real), version=FORMAT))
 
 
 def is_document(path: str | os.PathLike[str]) -> bool:
@@ -163,44 +193,58 @@ def _understood(text: str, real: Path) -> NotebookFile:
     return notebook
 
 
-def merge_file(
-    contents: Contents, path: Path, notebook: NotebookFile, *, becomes_its_own: bool
-) -> tuple[Imports, OpenedNotebook]:
-    """Merge a file into a session: return what the session takes, and what to tell of it.
+def outputs_to_compare(contents: Contents, file: ReadNotebook) -> list[CellId]:
+    """Return the session's cells whose outputs a merge has to know: the file has others than it had.
 
     Args:
         contents: The session, without outputs.
-        path: The file's real path.
-        notebook: What it has.
+        file: The file.
+    """
+    found = cells_with_new_outputs(_base(contents, file), contents.notebook, file.content)
+    return [contents.cell_ids[cell_id] for cell_id in found]
+
+
+def merge_file(contents: Contents, file: ReadNotebook, *, becomes_its_own: bool) -> tuple[Imports, OpenedNotebook]:
+    """Merge a file into a session: return what the session takes, and what to tell of it.
+
+    Args:
+        contents: The session, with the outputs of the cells that `outputs_to_compare` has returned.
+        file: The file.
         becomes_its_own: Whether it is the session's file from now on.
 
     Raises:
         NotebookFileError: If the session cannot take it; the session is unchanged.
     """
-    known = contents.record
-    if known is not None and known.path != str(path):
-        known = None
-    present = record_of(str(path), notebook)
-    found = merge(present if known is not None and known.knows(present) else known, contents.notebook, notebook)
+    contents = replace(contents, cell_ids={**file.ids, **contents.cell_ids})
+    found = merge(_base(contents, file), contents.notebook, file.content, contents.shown)
     try:
-        imports = imports_of(contents, found, present if becomes_its_own else None)
+        imports = imports_of(contents, found, file.record if becomes_its_own else None)
     except (InvalidCell, SessionError) as exc:
-        raise NotebookFileError(f"{path} was not opened: {exc.message}", path=str(path)) from exc
+        raise NotebookFileError(f"{file.path} was not opened: {exc.message}", path=str(file.path)) from exc
 
     def session_ids(ids: Iterable[str]) -> tuple[CellId, ...]:
         return tuple(contents.cell_ids.get(one, CellId(one)) for one in ids)
 
     twins = set(found.conflicts.values())
     return imports, OpenedNotebook(
-        path=path,
-        upgraded_from=None if notebook.version == FORMAT else _dotted(notebook.version),
+        path=file.path,
+        upgraded_from=None if file.content.version == FORMAT else _dotted(file.content.version),
         added=session_ids(put.cell.id for put in found.puts if put.is_new and put.cell.id not in twins),
         changed=session_ids(put.cell.id for put in found.puts if not put.is_new),
         deleted=session_ids(found.deleted),
         kept=session_ids(found.kept),
         conflicts=dict(zip(session_ids(found.conflicts), session_ids(found.conflicts.values()), strict=True)),
-        metadata_conflict=found.metadata_conflict,
+        order_conflict=found.order_conflict,
+        metadata_conflicts=tuple(found.metadata_conflicts),
     )
+
+
+def _base(contents: Contents, file: ReadNotebook) -> FileRecord | None:
+    """Return the file when it and the session were the same; a file that is known was not changed."""
+    known = contents.record
+    if known is None or known.path != file.record.path:
+        return None
+    return file.record if known.knows(file.record) else known
 
 
 def _dotted(version: tuple[int, int]) -> str:
@@ -212,7 +256,7 @@ class Save:
     """How a session is saved.
 
     Attributes:
-        record: What the session knows of its file from now on.
+        record: What the session knows of its file from now on; what it replaces is forgotten when it is written.
         content: The file's new content; None if it means the same already.
         former: The file that is to be replaced; None if there is none.
     """
@@ -243,16 +287,13 @@ def prepare_save(contents: Contents, path: str | os.PathLike[str] | None) -> Sav
     file = read_file(real)
     if file is not None:
         former = read_notebook(file.text, real)
+        record = record_of(str(real), notebook, is_normal=True)
         notebook = with_former_outputs(notebook, former)
-        record = record_of(str(real), notebook)
         if former.version == FORMAT and (former.cells, former.metadata) == (notebook.cells, notebook.metadata):
-            return Save(
-                known if known is not None and known.path == record.path and known.digest == record.digest else record
-            )
-        _check_is_known(real, former, contents)
-        record = msgspec.structs.replace(record, replaces=record_of(str(real), former).digest)
-        return Save(record, write_notebook(notebook), file.status)
-    return Save(record_of(str(real), notebook), write_notebook(notebook))
+            return Save(record)
+        present = _check_is_known(real, former, contents)
+        return Save(msgspec.structs.replace(record, replaces=present), write_notebook(notebook), file.status)
+    return Save(record_of(str(real), notebook, is_normal=True), write_notebook(notebook))
 
 
 def write_file(save: Save) -> None:
@@ -267,18 +308,20 @@ def write_file(save: Save) -> None:
         replace_file(Path(save.record.path), save.content, save.former)
 
 
-def _check_is_known(path: Path, former: NotebookFile, contents: Contents) -> None:
-    """Check that a file has nothing that the session lacks."""
+def _check_is_known(path: Path, former: NotebookFile, contents: Contents) -> FileRecord:
+    """Check that a file has nothing that the session lacks; return the record of what it has."""
     known, name = contents.record, contents.session_id
+    present = ReadNotebook.of(path, former).record
     why = None
     if former.version > FORMAT:
         why = f"it has the format {_dotted(former.version)}, which is newer than this version knows"
     elif known is None or known.path != str(path):
         why = f"it is not the file of the session {name!r}: save to another path, or open_notebook() takes its cells in"
-    elif not known.knows(record_of(str(path), former)):
+    elif not known.knows(present):
         why = f"it was changed since the session {name!r} read or wrote it: open_notebook() takes the changes in"
     if why is not None:
         raise NotebookFileError(f"{path} was not overwritten: {why}", path=str(path))
+    return present
 
 
 def check_format(format: str) -> None:  # noqa: A002  # the name is the one of the option

@@ -11,17 +11,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from runtimed.client import calls
 from runtimed.client.blocking_handle import BlockingHandle, EventIterator
 from runtimed.client.execution import Execution
 from runtimed.client.files import (
     ExportFormat,
+    ReadNotebook,
     check_format,
     export,
     file_to_own,
     is_document,
     lock_file_of,
     merge_file,
+    outputs_to_compare,
     prepare_save,
     read_document_file,
     read_importable,
@@ -51,7 +55,6 @@ from runtimed.models import (
     SessionStatus,
     SyncEnvironmentResult,
 )
-from runtimed.notebook_file.reading import NotebookFile
 from runtimed.progress import Progress
 from runtimed.protocol.events import Event
 from runtimed.protocol.execution_operations import Program
@@ -361,8 +364,7 @@ class Session(BlockingHandle):
         """
         self.connect()
         with self._saving():
-            real, notebook = work(read_notebook_file, path)
-            return self._take_in(real, notebook, becomes_its_own=True)
+            return self._take_in(work(read_notebook_file, path), becomes_its_own=True)
 
     def import_notebook(self, path: str | os.PathLike[str]) -> OpenedNotebook:
         """Take the cells of a file into the session, which does not become its own: `save` writes elsewhere.
@@ -391,14 +393,15 @@ class Session(BlockingHandle):
             file, copy = work(read_document_file, path)
             self.connect()
             return self._perform(calls.merge_copy(self._notebook, file, copy))
-        real, notebook = work(read_importable, path)
-        return self._take_in(real, notebook, becomes_its_own=False)
+        return self._take_in(work(read_importable, path), becomes_its_own=False)
 
-    def _take_in(self, path: Path, notebook: NotebookFile, *, becomes_its_own: bool) -> OpenedNotebook:
+    def _take_in(self, file: ReadNotebook, *, becomes_its_own: bool) -> OpenedNotebook:
         self.connect()
-        own = path if becomes_its_own else None
+        own = file.path if becomes_its_own else None
         contents = self._perform(calls.read_contents(self._notebook, own, outputs=False))
-        imports, opened = work(merge_file, contents, path, notebook, becomes_its_own=becomes_its_own)
+        cell_ids = work(outputs_to_compare, contents, file)
+        contents = self._perform(calls.with_outputs(self._notebook, contents, cell_ids))
+        imports, opened = work(merge_file, contents, file, becomes_its_own=becomes_its_own)
         self._perform(calls.take_in(self._notebook, imports))
         return opened
 
@@ -432,6 +435,9 @@ class Session(BlockingHandle):
                     else calls.record_file(self._notebook, contents.record)
                 )
                 raise
+            if save.record.replaces is not None:
+                record = msgspec.structs.replace(save.record, replaces=None)
+                self._perform(calls.record_file(self._notebook, record))
             return Path(save.record.path)
 
     @contextlib.contextmanager

@@ -63,7 +63,15 @@ from runtimed.client.calls.executions import (
     run,
     wait,
 )
-from runtimed.client.calls.files import Contents, forget_file, merge_copy, read_contents, record_file, take_in
+from runtimed.client.calls.files import (
+    Contents,
+    forget_file,
+    merge_copy,
+    read_contents,
+    record_file,
+    take_in,
+    with_outputs,
+)
 from runtimed.client.calls.kernel import (
     ask_kernel,
     complete,
@@ -181,5 +189,6 @@ __all__ = [
     "take_in",
     "trust_environment",
     "wait",
+    "with_outputs",
     "working_folder",
 ]

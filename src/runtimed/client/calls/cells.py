@@ -36,6 +36,7 @@ __all__ = [
     "get_cell_source",
     "get_cell_type",
     "get_cells",
+    "get_whole_cell",
     "iter_cells",
     "iter_whole_cells",
     "move_cell",
@@ -220,6 +221,15 @@ def iter_cells(notebook: Notebook, *, outputs: bool = True) -> Pages[Cell]:
 def iter_whole_cells(notebook: Notebook) -> Pages[Cell]:
     """Iterate over the cells in order, with all of their outputs, those beyond the daemon's limit included."""
     return _cells(notebook, outputs=True, whole=True)
+
+
+def get_whole_cell(notebook: Notebook, cell_id: str) -> Flow[Cell | None]:
+    """Return a cell with all of its outputs, those beyond the daemon's limit included; None if there is none."""
+    found = yield from _find_cell(notebook, cell_id, outputs=True)
+    try:
+        return None if found is None else (yield from _cell(notebook, found, whole=True))
+    except CellNotFound:
+        return None  # deleted meanwhile
 
 
 def _cells(notebook: Notebook, *, outputs: bool, whole: bool) -> Pages[Cell]:

@@ -6,11 +6,11 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from runtimed.client.calls.cells import iter_cells, iter_whole_cells
+from runtimed.client.calls.cells import get_whole_cell, iter_cells, iter_whole_cells
 from runtimed.client.calls.metadata import get_notebook_metadata
 from runtimed.client.calls.notebook import Notebook, check_text
 from runtimed.client.flows import Flow, ask
@@ -47,6 +47,7 @@ __all__ = [
     "read_contents",
     "record_file",
     "take_in",
+    "with_outputs",
 ]
 
 PIECE: Final = 2**19
@@ -63,12 +64,14 @@ class Contents:
         notebook: The session as a file has it.
         cell_ids: The session's id of each cell by its id in a file.
         record: What it knows of its file; None if it has none.
+        shown: The cells, by their ids in a file, that are there with their outputs although the others are not.
     """
 
     session_id: SessionId
     notebook: NotebookFile
     cell_ids: Mapping[str, CellId]
     record: FileRecord | None
+    shown: frozenset[str] = frozenset()
 
 
 def read_contents(notebook: Notebook, path: Path | None = None, *, outputs: bool = True) -> Flow[Contents]:
@@ -87,6 +90,21 @@ def read_contents(notebook: Notebook, path: Path | None = None, *, outputs: bool
     content = NotebookFile(metadata=without_transient(metadata), cells=tuple(map(file_cell, cells)))
     record = FileRecord.of_text(known.record)
     return Contents(notebook.id, content, {file_id(cell.id): cell.id for cell in cells}, record)
+
+
+def with_outputs(notebook: Notebook, contents: Contents, cell_ids: Iterable[CellId]) -> Flow[Contents]:
+    """Return contents that were read without outputs, with those of some cells.
+
+    Cells that wait for their execution are left out: what they show will be theirs.
+    """
+    found: dict[str, FileCell] = {}
+    for cell_id in cell_ids:
+        cell = yield from get_whole_cell(notebook, cell_id)
+        is_waiting = cell is not None and cell.execution_id is not None and cell.execution_count is None
+        if cell is not None and (cell.outputs or not is_waiting):
+            found[file_id(cell.id)] = file_cell(cell)
+    cells = tuple(found.get(cell.id, cell) for cell in contents.notebook.cells)
+    return replace(contents, notebook=replace(contents.notebook, cells=cells), shown=frozenset(found))
 
 
 @dataclass(frozen=True, slots=True)

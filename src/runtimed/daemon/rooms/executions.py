@@ -327,6 +327,11 @@ class Executions:
             AuditRow(at=now, until=now, action=action, actor=actor, cell_id=cell_id, execution_id=execution_id)
         )
 
+    def is_unfinished(self, execution_id: ExecutionId) -> bool:
+        """Whether an execution runs, or waits."""
+        row = self._store.execution(execution_id)
+        return row is not None and row.status in ("queued", "running")
+
     def outcome(self, execution_id: str) -> WatchReply | None:
         """Return the final reply about an execution; None before its end."""
         row = self._store.execution(ExecutionId(execution_id))

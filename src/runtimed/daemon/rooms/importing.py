@@ -95,7 +95,13 @@ def _import_cell(document: SharedDocument, cell: ImportedCell, actor: Actor) -> 
 def _show_outputs(
     document: SharedDocument, executions: Executions, has_blob: HasBlob, cell: ImportedCell, actor: Actor
 ) -> None:
-    """Let a cell show an execution with its outputs; its id is made from them, so that importing again adds none."""
+    """Let a cell show an execution with its outputs; its id is made from them, so that importing again adds none.
+
+    A cell that runs, or waits, goes on showing that.
+    """
+    present = document.content.cell(CellId(cell.cell_id))
+    if present is not None and present.execution_id is not None and executions.is_unfinished(present.execution_id):
+        return
     cell_id, count, execution_id = CellId(cell.cell_id), cell.execution_count, None
     if cell.execution_id is not None:
         if cell.cell_type != "code":
