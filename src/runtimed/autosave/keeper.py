@@ -53,6 +53,7 @@ class _Kept:
         path: Its real path.
         known: The file that was last read or written; None if there is none.
         is_gone: Whether it is not there any more.
+        is_refused: Whether the last save failed. The next one reads the file first: perhaps it misses something there.
         notice: What was said of it.
         turn: Held by who reads or writes it.
         looking: Watches it.
@@ -62,6 +63,7 @@ class _Kept:
     path: Path
     known: Identity | None = _UNKNOWN
     is_gone: bool = False
+    is_refused: bool = False
     notice: str | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     looking: asyncio.Task[None] | None = None
@@ -119,13 +121,15 @@ class Keeper:
     async def _save(self, kept: _Kept) -> None:
         began, problem = time.monotonic(), None
         async with kept.turn:
-            if await asyncio.to_thread(identity_of, kept.path) != kept.known:
+            if kept.is_refused or await asyncio.to_thread(identity_of, kept.path) != kept.known:
                 await self._merge(kept)
             if kept.is_gone:
                 problem = kept.notice
             else:
                 problem = await _said(kept, AsyncSession.save)
-                kept.known = _UNKNOWN if problem else await asyncio.to_thread(identity_of, kept.path)
+                if problem is None:
+                    kept.known = await asyncio.to_thread(identity_of, kept.path)
+            kept.is_refused = problem is not None and not kept.is_gone
         self._report(Saved(session_id=kept.session_id, took=time.monotonic() - began, problem=problem))
 
     async def _merge(self, kept: _Kept) -> None:

@@ -60,7 +60,7 @@ class _Kept:
     Attributes:
         path: Its real path.
         schedule: When it is due.
-        problem: Why it was not saved the last time.
+        problem: Why it was not saved the last time; until it is saved.
         notice: What is to say of the last outside edit.
         logged: What was said last.
     """
@@ -137,7 +137,10 @@ class Autosave:
     def notice(self, session_id: SessionId) -> str | None:
         """Return what there is to say of a session's file; None if it and the session agree, or will soon."""
         kept = self._kept.get(session_id)
-        return None if kept is None else kept.problem or kept.notice
+        if kept is None:
+            return None
+        problem = None if self._is_written(session_id, kept.path) else kept.problem
+        return problem or kept.notice
 
     def tick(self, now: float, in_use: Callable[[SessionId], bool]) -> float:
         """Do what is due; return the seconds until the next call.
@@ -282,8 +285,8 @@ class Autosave:
                 kept.problem = problem
                 kept.schedule.fail(now, took)
             case Seen(notice=notice):
-                kept.problem, kept.notice = None, notice
-                kept.schedule.retry()
+                kept.notice = notice
+                kept.schedule.retry()  # perhaps the file kept itself from being saved
         said = self.notice(report.session_id)
         if said is not None and said != kept.logged:
             logger.warning("session %r: %s", report.session_id, said)
