@@ -3,15 +3,18 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from jupyter_client.manager import KernelManager
 
 from runtimed import Cell, Session
 from runtimed.ids import CellId
+from runtimed.ipython import ending
 from tests.conftest import wait_until
 from tests.ipython.conftest import last_stdout
 from tests.ipython.test_in_a_kernel import TIMEOUT, Frontend, start
@@ -197,6 +200,34 @@ def test_the_stop_button_reaches_the_code_at_once(work: Session, lasting: Fronte
     ended = work.wait(str(work.get_cells()[-1].execution_id)).ended_at
     assert ended is not None
     assert ended.timestamp() - begun < 2.0, "0.3 s on a machine that has nothing else to do"
+
+
+@pytest.fixture
+def overloaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever has started this process's kernel is at work all the time."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as server:
+        monkeypatch.setenv("JPY_PARENT_PID", str(server.pid))
+        yield
+        server.kill()
+
+
+@pytest.mark.usefixtures("overloaded")
+def test_a_request_that_an_overloaded_server_sends_late_ends_the_kernel() -> None:
+    shell = SimpleNamespace(kernel=object(), exit_now=False)
+    late = threading.Timer(2.5, setattr, (shell, "exit_now", True))
+    late.start()
+    assert ending.kernel_is_ending(shell)
+    assert not late.is_alive()
+
+
+@pytest.mark.usefixtures("overloaded")
+def test_the_stop_button_of_an_overloaded_server_waits_no_longer_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ending, "LONGEST", 0.5)
+    begun = time.monotonic()
+    assert not ending.kernel_is_ending(SimpleNamespace(kernel=object(), exit_now=False))
+    assert 0.5 <= time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -18,8 +18,12 @@ __all__ = ["is_hung_up", "is_terminal", "kernel_is_ending"]
 QUIET: Final = 0.2
 """Seconds without a shutdown request after which an interrupt counts as a person's."""
 
-LONGEST: Final = 1.0
-"""Most seconds that a person's interrupt waits, however busy the process is that sent it."""
+LONGEST: Final = 5.0
+"""Most seconds that a person's interrupt waits, however busy the process is that sent it.
+
+A person pays them only where that process works without a pause of QUIET, as a server does that is overloaded: the stop
+button takes so much longer. With less, a restart there would interrupt the session's code, which loses work.
+"""
 
 STEP: Final = 0.01
 """Seconds between two checks."""

@@ -220,6 +220,18 @@ def test_what_an_editor_writes_itself_is_written_by_nobody_else_as_long_as_it_is
     assert sources(path)["first"] == "typed in the editor"
 
 
+def test_why_a_file_was_not_saved_is_not_said_where_an_editor_writes_it(session, tmp_path):
+    path = tmp_path / "nb.ipynb"
+    whole = path.read_text("utf-8")
+    path.write_text("{")
+    session.set_source("first", "2")
+    time.sleep(3.5)  # nobody can save it
+    assert notice_of(session) is not None
+    with Session(session.notebook_id, label="an editor", writes_file=str(path)):
+        path.write_text(whole)
+        wait_until(lambda: notice_of(session) is None, "it is said still", timeout=40)
+
+
 def test_a_file_belongs_to_one_active_session(session, tmp_path):
     path = tmp_path / "nb.ipynb"
     with Session("another one") as other:
