@@ -216,13 +216,18 @@ class Registry:
         """Return the real path of a session's notebook file; None if it has none."""
         return self._store.file_path(session_id)
 
+    def owner_of_file(self, path: str) -> SessionId | None:
+        """Return the session whose notebook file this is; None if it is nobody's."""
+        owner = self._store.owner_of_file(path)
+        return None if owner is None else SessionId(owner)
+
     def check_file(self, session_id: str, path: str) -> None:
         """Refuse a notebook file that is another active session's.
 
         Raises:
             NotebookFileError: If it is.
         """
-        owner = self._store.owner_of_file(path)
+        owner = self.owner_of_file(path)
         if owner is not None and owner != session_id and (row := self.find(owner)) and row.status == "active":
             raise NotebookFileError(
                 f"{path} is the file of the session {owner!r}, which is active: join that one, or stop it first",

@@ -250,6 +250,11 @@ def test_a_file_belongs_to_one_active_session(session, tmp_path):
         wait_until(lambda: set(sources(path)) == {"theirs", "first"}, "it was not saved", timeout=40)
         session.connect()
         assert session.status().file is None
+        assert notice_of(session) == (
+            f"{path} is the file of the session 'another one' now: join that one, or save this one to another path"
+        )
+        session.save(tmp_path / "mine.ipynb")
+        assert notice_of(session) is None
         other.stop()
 
 

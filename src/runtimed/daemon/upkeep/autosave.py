@@ -96,6 +96,7 @@ class Autosave:
         self._is_enabled = enabled
         self._is_finished = False
         self._kept: dict[SessionId, _Kept] = {}
+        self._lost: dict[SessionId, str] = {}  # the path that became another one's, by the session that had it
         self._process: Process | None = None
         self._work: asyncio.Task[None] | None = None
         self._backoff = 1.0
@@ -110,12 +111,17 @@ class Autosave:
 
     def set_file(self, session_id: SessionId, path: str, record: str | None) -> None:
         """Store what a session knows of its file, and keep it; see `Registry.set_file`."""
+        former = self._registry.owner_of_file(path)
         self._registry.set_file(session_id, path, record)
         for other in [one for one, kept in self._kept.items() if kept.path == path and one != session_id]:
             self.forget(other)
         if record is None:
             self.forget(session_id)
-        elif session_id not in self._kept or self._kept[session_id].path != path:
+            return
+        self._lost.pop(session_id, None)
+        if former is not None and former != session_id:
+            self._lost[former] = path
+        if session_id not in self._kept or self._kept[session_id].path != path:
             self._keep(session_id, path)
             self.changed(session_id)  # it may have more than the file that it was opened with
 
@@ -131,6 +137,7 @@ class Autosave:
 
     def forget(self, session_id: SessionId) -> None:
         """Keep the file of a session no more. Idempotent."""
+        self._lost.pop(session_id, None)
         if self._kept.pop(session_id, None) is not None:
             self._tell(Leave(session_id=session_id))
 
@@ -138,7 +145,7 @@ class Autosave:
         """Return what there is to say of a session's file; None if it and the session agree, or will soon."""
         kept = self._kept.get(session_id)
         if kept is None:
-            return None
+            return self._loss(session_id)
         problem = None if self._is_written(session_id, kept.path) else kept.problem
         return problem or kept.notice
 
@@ -200,6 +207,14 @@ class Autosave:
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
+
+    def _loss(self, session_id: SessionId) -> str | None:
+        """Return the sentence for a session whose file is another one's now."""
+        path = self._lost.get(session_id)
+        owner = None if path is None else self._registry.owner_of_file(path)
+        if owner is None:
+            return None
+        return f"{path} is the file of the session {owner!r} now: join that one, or save this one to another path"
 
     def _keep(self, session_id: SessionId, path: str) -> None:
         if not self._is_enabled:
