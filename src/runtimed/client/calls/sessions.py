@@ -64,8 +64,9 @@ def iter_log(notebook: Notebook) -> Pages[AuditEntry]:
 def stop(notebook: Notebook) -> Flow[None]:
     """End the session for everybody: its kernel ends, its cells and outputs stay readable. Idempotent.
 
-    A session that never started stays so. A warning is logged if outputs that its kernel has left cannot be read from
-    the disk now; they are read once they can be.
+    It is saved into its notebook file first, if it has one; a file that cannot be written within ten seconds is written
+    later. A session that never started stays so. A warning is logged if outputs that its kernel has left cannot be
+    read from the disk now; they are read once they can be.
     """
     with contextlib.suppress(SessionNotFound):
         yield from stop_started(notebook)
