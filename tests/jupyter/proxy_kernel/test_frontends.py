@@ -55,6 +55,37 @@ def test_nbclient_runs_a_notebook_in_a_session(environment: str) -> None:
     assert Client().sessions.get(environment).kernel_status == "idle"
 
 
+def texts(path: Path) -> dict[str, str]:
+    """Id of each cell of a file, and the text of its outputs."""
+    cells = nbformat.read(path, as_version=4).cells
+    return {cell.id: "".join(output.text for output in cell.get("outputs", ())) for cell in cells}
+
+
+def test_a_kept_notebook_that_nbclient_runs_again_has_its_cells_and_new_outputs(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "again.ipynb"
+    count = "n = globals().get('n', 0) + 1\nprint(n)"
+    cells = [nbformat.v4.new_code_cell(source, id=cell_id) for cell_id, source in (("a", count), ("b", "print(n)"))]
+    cells += [nbformat.v4.new_markdown_cell(count, id="m"), nbformat.v4.new_code_cell(count, id="c")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    monkeypatch.setenv("RUNTIMED_NOTEBOOK_ID", str(path))
+    monkeypatch.setenv("JUPYTER_PATH", str(SPECS))
+    with Session(str(path)) as session:
+        session.open_notebook(path)
+        for number in (1, 3, 5):
+            notebook = nbformat.read(path, as_version=4)
+            nbclient.NotebookClient(notebook, kernel_name="runtimed").execute()
+            written = {"a": f"{number}\n", "b": f"{number}\n", "m": "", "c": f"{number + 1}\n"}
+            session.save()
+            assert texts(path) == written
+            nbformat.write(notebook, path)  # as `jupyter execute --inplace`
+            session.open_notebook(path)
+            session.save()
+            assert texts(path) == written
+        session.stop()
+
+
 def test_papermill_runs_a_notebook_with_parameters_in_a_session(environment: str, tmp_path: Path) -> None:
     cell = nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]})
     source, target = tmp_path / "in.ipynb", tmp_path / "out.ipynb"
@@ -138,6 +169,31 @@ def test_the_cell_of_a_frontend_is_the_cell_of_the_document(raw: Any, environmen
         client.shell_channel.send(message)
         assert frontend.reply(message["header"]["msg_id"])["status"] == "ok"
     assert [(cell.id, cell.source) for cell in cells_of(environment)] == [("b7", "first = 3"), ("a3", "second = 2")]
+
+
+def test_a_program_runs_the_cells_of_a_kept_notebook_in_order_and_a_person_adds_cells(
+    raw: Any, environment: str, tmp_path: Path
+) -> None:
+    _process, frontend, _log = raw
+
+    def run(*sources: str, **options: Any) -> list[str]:
+        """Send cells in one go; return the names of the session's cells by what they were when it was saved."""
+        for parent in [frontend.execute(source, **options) for source in sources]:
+            assert frontend.reply(parent)["status"] == "ok"
+        with Session(environment) as session:
+            return [f"{cell.id if len(cell.id) == 1 else '+'} {cell.execution_count}" for cell in session.get_cells()]
+
+    with Session(environment) as session:
+        for cell_id, source in (("a", "x = 1"), ("b", "x"), ("c", "x = 1"), ("d", "x")):
+            session.create_cell(source, cell_id=cell_id)
+        before = ["a None", "b None", "c None", "d None"]
+        assert run("x = 1", allow_stdin=False) == [*before, "+ 1"], "no file: not a notebook"
+        session.save(tmp_path / "kept.ipynb")
+    assert run("x = 1") == [*before, "+ 1", "+ 2"], "whoever can answer is a person"
+    assert run("x = 1", "inserted = 1", "x", allow_stdin=False) == ["a 3", "b 5", *before[2:], "+ 1", "+ 2", "+ 4"]
+    assert run("x", "x", "inserted = 1", "x = 1", allow_stdin=False)[1:] == [
+        *("b 5", "c None", "d 6", "+ 1", "+ 9", "+ 4", "+ 7", "+ 8")
+    ], "only what is behind d: the person's cell, not c"
 
 
 def test_a_message_with_a_wrong_signature_is_dropped(raw: Any) -> None:

@@ -19,6 +19,7 @@ from runtimed.errors import InvalidArgument, NoKernel, RuntimedError
 from runtimed.ids import ExecutionId, cell_id_of
 from runtimed.jupyter.proxy_kernel.messages import AskInput, Outgoing, Publish, Reply, Request
 from runtimed.jupyter.proxy_kernel.naming import Choice, attached_in
+from runtimed.jupyter.proxy_kernel.reruns import Reruns
 from runtimed.jupyter.proxy_kernel.sockets import Sockets
 from runtimed.jupyter.proxy_kernel.translation import PROTOCOL_VERSION, Translation, failure
 from runtimed.notebook_names import cell_id_in
@@ -87,6 +88,8 @@ class ProxyKernel:
             writes_file=None if choice.notebook is None else str(choice.notebook),
         )
         self._translation = Translation()
+        self._reruns = Reruns()
+        self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._follows = asyncio.Event()
         self._left = asyncio.Event()
@@ -232,8 +235,10 @@ class ProxyKernel:
         is_cell = not silent and content.get("store_history", True) is not False
         try:
             await self._follows.wait()
+            async with self._turn:  # whoever has its cell at once does not overtake one that looks for it
+                cell_id = await self._cell_of(request) if is_cell else None
             await self._session.submit(
-                cell_id_in(request.metadata) if is_cell else None,
+                cell_id,
                 code=content.get("code", ""),
                 execution_id=execution_id,
                 stdin=content.get("allow_stdin") is True,
@@ -246,6 +251,22 @@ class ProxyKernel:
             )
         except RuntimedError as exc:
             self._send(self._translation.refused(execution_id, exc))
+
+    async def _cell_of(self, request: Request) -> str | None:
+        """Return the cell that a request runs; None for a new one.
+
+        A frontend names it. A program that runs a notebook, and so answers no question, runs the notebook's next cell
+        with this source. A person at a console types new code each time.
+        """
+        named, content = cell_id_in(request.metadata), request.content
+        if named is not None or content.get("allow_stdin") is not False:
+            return named
+        found = self._reruns.find(content.get("code", ""), await self._session.get_cells(outputs=False))
+        if found is not None and (await self._session.status()).file is not None:
+            self._reruns.found(found)
+            return found
+        self._reruns.added(cell_id_of(request.msg_id))
+        return None
 
     async def _attach(self, request: Request, execution_id: str) -> None:
         """Answer a request with an execution that there is already, from its first output to its end; start nothing."""
