@@ -350,3 +350,25 @@ def test_a_session_lasts_no_longer_than_it_may(shared_daemon):
     assert not result.success
     assert (session.status().status, session.status().close_reason) == ("timed_out", "max_duration")
     session.close()
+
+
+def test_a_daemon_that_is_killed_while_it_starts_is_started_again(data_dir, tmp_path, monkeypatch):
+    killed, python = tmp_path / "killed", tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\nif [ -e "{killed}" ]; then exec "{sys.executable}" "$@"; fi\ntouch "{killed}"\nkill -9 $$\n'
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with Session("s") as session:
+        assert session.create_cell("1")
+    assert killed.exists()
+
+
+def test_a_daemon_that_is_always_killed_while_it_starts_is_said_to_end(data_dir, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho x >> "{tmp_path}/starts"\nkill -9 $$\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(DaemonUnavailable, match="The daemon ended while it started; its log is"):
+        Session("s").connect()
+    assert (tmp_path / "starts").read_text() == "x\n" * 3

@@ -20,7 +20,7 @@ from runtimed.browser.watching import hears_keys
 from runtimed.browser.words import is_found, obstacle
 
 if TYPE_CHECKING:
-    from playwright.async_api import Locator, Page
+    from playwright.async_api import JSHandle, Locator, Page
 
     from runtimed.browser.open_tab import OpenTab
 
@@ -34,6 +34,9 @@ _LOOKS: Final = 0.05
 """Seconds between two checks of a switch."""
 _SLOWLY: Final = 0.1
 """Seconds between two keys, if a page moves the focus to the next box a moment after each."""
+_LED: Final = 1.0
+"""Seconds within which a page must have moved the focus: a busy one does it late."""
+_FOCUSED: Final = "field => field.getRootNode().activeElement"
 _MOST_KEYS: Final = 40
 """Largest number of keys that empty a field one by one: fields with a text of their own are short."""
 _LABELS: Final = "element => [...element.labels ?? []].filter(label => label.checkVisibility()).slice(0, 1)"
@@ -104,8 +107,9 @@ async def fill(action: actions.Fill, found: Locator, what: str, before: Held, li
         if _in_boxes(before, text):
             await _empty_boxes(found, text, limit)
             for character in text:
+                box = await found.evaluate_handle(_FOCUSED)
                 await found.page.keyboard.type(character)
-                await asyncio.sleep(_SLOWLY)
+                await _led_from(box)
         else:
             await _erase(found, limit)
             before = await look(found, text)
@@ -152,6 +156,15 @@ async def _empty_boxes(found: Locator, text: str, limit: float) -> None:
     for box in await element.query_selector_all(selector("find", "fullBoxes", len(text))):
         await box.fill("", timeout=limit)
     await found.fill("", timeout=limit)
+
+
+async def _led_from(box: JSHandle) -> None:
+    """Wait until the page has moved from one box of a code to the next, which a busy page does late."""
+    end = asyncio.get_running_loop().time() + _LED
+    while asyncio.get_running_loop().time() < end:
+        await asyncio.sleep(_SLOWLY)
+        if await box.evaluate("box => box?.getRootNode().activeElement !== box"):
+            return
 
 
 async def type_text(action: actions.Type, found: Locator, what: str, before: Held, limit: float) -> str:

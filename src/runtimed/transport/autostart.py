@@ -23,6 +23,10 @@ READY: Final = b"ready\n"
 """Line that a daemon writes to standard output once it listens. Any other text says why it does not."""
 
 
+ATTEMPTS: Final = 3
+"""How often a daemon is started that says nothing: it was killed while it started."""
+
+
 def connect_socket(path: Path, *, wait: bool = True) -> socket.socket | None:
     """Connect to a daemon's socket; None if nobody listens there.
 
@@ -117,18 +121,22 @@ def _start(settings: Settings) -> None:
         "RUNTIMED_SOCKET_PATH": str(settings.socket_path),
         "RUNTIMED_IDLE_EXIT": str(settings.idle_exit),
     }
-    # The process forks and the first one ends at once: a daemon is never a client's child.
-    process = subprocess.run(
-        # -P: modules in the client's working directory must not shadow the daemon's.
-        [sys.executable, "-P", "-m", "runtimed.daemon"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        cwd="/",
-        start_new_session=True,
-        check=False,
-    )
-    if process.stdout != READY:
-        sentence = process.stdout.decode(errors="replace").strip()
-        raise DaemonUnavailable(sentence or f"The daemon ended while it started; its log is {settings.log_path}")
+    for _ in range(ATTEMPTS):
+        # The process forks and the first one ends at once: a daemon is never a client's child.
+        process = subprocess.run(
+            # -P: modules in the client's working directory must not shadow the daemon's.
+            [sys.executable, "-P", "-m", "runtimed.daemon"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+            check=False,
+        )
+        if process.stdout == READY:
+            return
+        if process.stdout:
+            raise DaemonUnavailable(process.stdout.decode(errors="replace").strip())
+        # It said nothing, so it was killed.
+    raise DaemonUnavailable(f"The daemon ended while it started; its log is {settings.log_path}")
