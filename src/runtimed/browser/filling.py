@@ -36,6 +36,8 @@ _SLOWLY: Final = 0.1
 """Seconds between two keys, if a page moves the focus to the next box a moment after each."""
 _LED: Final = 1.0
 """Seconds within which a page must have moved the focus: a busy one does it late."""
+_TRIES: Final = 3
+"""How often a code is typed into its boxes slowly."""
 _FOCUSED: Final = "field => field.getRootNode().activeElement"
 _MOST_KEYS: Final = 40
 """Largest number of keys that empty a field one by one: fields with a text of their own are short."""
@@ -105,16 +107,18 @@ async def fill(action: actions.Fill, found: Locator, what: str, before: Held, li
     if said is None and action.clear and before.kind in _TYPED:
         # What follows each key by itself takes nothing at once, and what it holds by itself goes key by key, too.
         if _in_boxes(before, text):
-            await _empty_boxes(found, text, limit)
-            for character in text:
-                box = await found.evaluate_handle(_FOCUSED)
-                await found.page.keyboard.type(character)
-                await _led_from(box)
+            # A busy page may still move the focus for keys of the time before.
+            for _ in range(_TRIES):
+                await _empty_boxes(found, text, limit)
+                is_led = await _type_slowly(found, text)
+                said = await outcome(found, wanted, before, secret=secret, kept=True)
+                if said is not None or not is_led:
+                    break
         else:
             await _erase(found, limit)
             before = await look(found, text)
             await _press_keys(action, found.page, text, what)
-        said = await outcome(found, wanted, before, secret=secret, kept=True)
+            said = await outcome(found, wanted, before, secret=secret, kept=True)
     if said is None:
         raise await other(found, what, "filled in", before, wanted, secret=secret)
     if action.press_enter:
@@ -158,13 +162,26 @@ async def _empty_boxes(found: Locator, text: str, limit: float) -> None:
     await found.fill("", timeout=limit)
 
 
-async def _led_from(box: JSHandle) -> None:
-    """Wait until the page has moved from one box of a code to the next, which a busy page does late."""
-    end = asyncio.get_running_loop().time() + _LED
-    while asyncio.get_running_loop().time() < end:
+async def _type_slowly(found: Locator, text: str) -> bool:
+    """Type over the boxes of a code, each when the page has moved on; return whether it moves on from the first."""
+    for index, character in enumerate(text[:-1]):
+        box = await found.evaluate_handle(_FOCUSED)
+        await found.page.keyboard.type(character)
+        if not await _is_led_from(box):
+            return index > 0 or not await found.evaluate("(field, box) => field === box", box)
+    await found.page.keyboard.type(text[-1:])
+    await asyncio.sleep(_SLOWLY)
+    return True
+
+
+async def _is_led_from(box: JSHandle) -> bool:
+    """Whether the page moves from one box of a code to the next, which a busy page does late."""
+    end = time.monotonic() + _LED
+    while time.monotonic() < end:
         await asyncio.sleep(_SLOWLY)
         if await box.evaluate("box => box?.getRootNode().activeElement !== box"):
-            return
+            return True
+    return False
 
 
 async def type_text(action: actions.Type, found: Locator, what: str, before: Held, limit: float) -> str:
