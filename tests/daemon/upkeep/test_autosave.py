@@ -1,5 +1,6 @@
 """A session's file has what the session has, and the session what others write into the file."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,16 +11,23 @@ import sys
 import tempfile
 import threading
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import uvloop
 
 from runtimed import Client, NotebookFileError, Session
+from runtimed.daemon.registry import Registry
+from runtimed.daemon.upkeep.autosave import Autosave
+from runtimed.ids import SessionId
+from runtimed.notebook_file.merging import FileRecord
 from runtimed.settings import read_settings
 from runtimed.storage.notebook_files import lock_saving
+from runtimed.storage.registry_store import RegistryStore
 from tests.conftest import own_daemon, processes_of, wait_until
 from tests.small_disk import SmallDisk, on_a_small_disk
 
@@ -395,3 +403,22 @@ def test_no_file_is_kept_where_that_is_turned_off(data_dir, tmp_path, monkeypatc
         time.sleep(3)
         assert sources(tmp_path / "nb.ipynb") == {"first": "1"}
     assert keepers(data_dir) == []
+
+
+def test_a_command_for_a_process_that_has_just_died_disturbs_nobody(tmp_path, monkeypatch):
+    async def tell_the_dead(registry: Registry) -> None:
+        process = await asyncio.create_subprocess_exec("true", stdin=PIPE)
+        assert process.stdin is not None
+        await process.wait()
+        while not process.stdin.is_closing():  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0.01)
+        with pytest.raises(RuntimeError, match="closed"):
+            process.stdin.write(b"x")
+        autosave = Autosave(registry, time.time, lambda _session_id, _path: False, enabled=True)
+        monkeypatch.setattr(autosave, "_process", process)  # its end is not noticed yet
+        record = FileRecord(path="/a.ipynb", cells=[], metadata={})
+        autosave.set_file(SessionId("s"), "/a.ipynb", record.text())
+        assert registry.file("s") == record
+
+    with RegistryStore(tmp_path / "registry.db") as store:
+        uvloop.run(tell_the_dead(Registry(store, time.time, 10)))

@@ -243,8 +243,9 @@ class Autosave:
     # --- the process ---
 
     def _tell(self, command: Command) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(encoded(command))
+        stdin = None if self._process is None else self._process.stdin
+        if stdin is not None and not stdin.is_closing():  # uvloop raises when the process has just died
+            stdin.write(encoded(command))
 
     def _start(self) -> None:
         if self._work is None:
