@@ -153,7 +153,8 @@ def test_what_is_no_notebook_is_neither_taken_nor_overwritten(session, tmp_path,
     assert session.get_cell_source("first") == "2"
     path.write_text(whole)
     wait_until(lambda: sources(path) == {"first": "2"}, "it does not go on", timeout=40)
-    assert notice_of(session) is None
+    # The file is there a moment before the daemon hears of it.
+    wait_until(lambda: notice_of(session) is None, "it is said still", timeout=40)
 
 
 def test_a_file_that_is_deleted_is_not_written_again_by_itself(session, tmp_path):
