@@ -207,7 +207,7 @@ def test_a_file_that_is_replaced_by_something_else_is_left_alone(session, tmp_pa
 
     assert other.read_bytes() == before
     assert path.is_symlink() or path.is_dir()
-    assert str(path) in str(notice_of(session))
+    wait_until(lambda: str(path) in str(notice_of(session)), "nobody was told", timeout=40)
     assert session.get_cell_ids() == ["first", "second"]
 
 
@@ -235,7 +235,7 @@ def test_why_a_file_was_not_saved_is_not_said_where_an_editor_writes_it(session,
     path.write_text("{")
     session.set_source("first", "2")
     time.sleep(3.5)  # nobody can save it
-    assert notice_of(session) is not None
+    wait_until(lambda: notice_of(session) is not None, "nobody was told", timeout=40)
     with Session(session.notebook_id, label="an editor", writes_file=str(path)):
         path.write_text(whole)
         wait_until(lambda: notice_of(session) is None, "it is said still", timeout=40)
